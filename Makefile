@@ -1,0 +1,58 @@
+# Each target does all of its own set-up: Python 3.11, pip, git and a package registry are enough.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PACKAGES := attestation protocol audit appliance silo_client strongroom demo
+
+# torch is locked by version (its build differs by machine), everything else by hash.
+define install
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -c locks/constraints.txt torch==2.13.0
+	$(PIP) install --require-hashes --no-deps -r locks/$(1).txt
+	$(PIP) install --no-deps --no-build-isolation -e .
+	touch $@
+endef
+
+.PHONY: demo test test-all lint check-imports check-protos protos locks clean
+
+demo: $(VENV)/.demo
+	$(BIN)/strongroom demo $(DEMO_ARGS)
+
+test: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-all: $(VENV)/.dev
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check-imports: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/architecture
+
+# Generated gRPC code is committed; this regenerates it and fails on any difference.
+protos: $(VENV)/.dev
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. protocol/wire/*.proto
+
+check-protos: protos
+	git diff --exit-code -- protocol/wire
+
+# For maintainers: resolves pyproject.toml into locks/ (needs `pip install uv`).
+locks:
+	UV=$${UV:-uv} ./locks/compile.sh
+
+$(VENV)/.demo: pyproject.toml locks/demo.txt locks/constraints.txt
+	$(call install,demo)
+
+$(VENV)/.dev: pyproject.toml locks/dev.txt locks/constraints.txt
+	$(call install,dev)
+	touch $(VENV)/.demo
+
+clean:
+	rm -rf $(VENV) demo-run .mypy_cache .ruff_cache .pytest_cache

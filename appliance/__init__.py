@@ -1,0 +1,1 @@
+"""The aggregator: a trusted enclave and the untrusted gateway around it."""

@@ -1,0 +1,1 @@
+"""The trusted computing base: keys, plaintext, equations, log signing."""

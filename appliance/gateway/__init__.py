@@ -1,0 +1,1 @@
+"""The untrusted outside: sockets, spool, files."""

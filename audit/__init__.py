@@ -1,0 +1,1 @@
+"""What happened? The log: formats, appending, proofs, replay."""

@@ -1,0 +1,1 @@
+"""The main job on real data, in processes, on one machine."""

@@ -1,0 +1,1 @@
+"""What do the parties agree on and exchange?"""

@@ -1,0 +1,1 @@
+"""A silo's side: identity, enrolment, training loop, cosigning."""
