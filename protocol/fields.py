@@ -38,9 +38,7 @@ class Fields:
     def error(self, key: str, expected: str, found: object) -> Exception:
         """The error for one key, in the caller's type."""
         shown = found if isinstance(found, str) and found.startswith("a ") else repr(found)
-        return self._fail(
-            f"{self._where}{self._separator}{key}: expected {expected}, found {str(shown)[:120]}"
-        )
+        return self._fail(f"{self._where}{self._separator}{key}: expected {expected}, found {str(shown)[:120]}")
 
     def has(self, key: str) -> bool:
         return key in self._table
@@ -149,9 +147,7 @@ class Fields:
         """Fail if any key was not asked for."""
         if self._table:
             key = sorted(self._table)[0]
-            raise self._fail(
-                f"{self._where}{self._separator}{key}: expected no such key, found one (misspelt?)"
-            )
+            raise self._fail(f"{self._where}{self._separator}{key}: expected no such key, found one (misspelt?)")
 
 
 def parse_digest(text: str) -> bytes | None:

@@ -131,9 +131,7 @@ class SealingKey(Secret):
         mlkem = MLKEM768PrivateKey.from_seed_bytes(seed[:64])
         x25519 = X25519PrivateKey.from_private_bytes(seed[64:])
         self._private = hpke.MLKEM768X25519PrivateKey(mlkem, x25519)
-        self.public = SealingPublicKey(
-            mlkem.public_key().public_bytes_raw() + x25519.public_key().public_bytes_raw()
-        )
+        self.public = SealingPublicKey(mlkem.public_key().public_bytes_raw() + x25519.public_key().public_bytes_raw())
 
     def open(self, wrapped: bytes, label: str, *context: bytes) -> bytes:
         """Open what was sealed to this key under the same label and context; raises `SignatureError`."""
