@@ -38,7 +38,7 @@ check-imports: $(VENV)/.dev
 
 # Generated gRPC code is committed; this regenerates it and fails on any difference.
 protos: $(VENV)/.dev
-	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. protocol/wire/*.proto
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. protocol/wire/*.proto
 
 check-protos: protos
 	git diff --exit-code -- protocol/wire

@@ -55,6 +55,13 @@ class Fields:
             raise self.error(key, f"a printable string of 1 to {limit} characters", value)
         return value
 
+    def note(self, key: str, *, limit: int) -> str:
+        """Text with line ends (a signed note); its own parser judges the content."""
+        value = self.take(key, f"text of at most {limit} characters")
+        if not isinstance(value, str) or len(value) > limit:
+            raise self.error(key, f"text of at most {limit} characters", value)
+        return value
+
     def name(self, key: str) -> str:
         value = self.take(key, "a name [a-z0-9-]{1,63}")
         if not isinstance(value, str) or not NAME.fullmatch(value):
@@ -115,10 +122,7 @@ class Fields:
         return data
 
     def optional_digest(self, key: str) -> bytes | None:
-        if key in self._table and self._table[key] is None:
-            del self._table[key]
-            return None
-        return self.digest(key)
+        return None if self.take_null(key) else self.digest(key)
 
     def hexadecimal(self, key: str, *, size: int) -> bytes:
         expected = f"{2 * size} lower-case hexadecimal digits"
@@ -126,6 +130,13 @@ class Fields:
         if not isinstance(value, str) or not re.fullmatch(f"[0-9a-f]{{{2 * size}}}", value):
             raise self.error(key, expected, value)
         return bytes.fromhex(value)
+
+    def take_null(self, key: str) -> bool:
+        """Whether the key holds null, in which case it is taken."""
+        if key in self._table and self._table[key] is None:
+            del self._table[key]
+            return True
+        return False
 
     def table(self, key: str) -> "Fields":
         value = self.take(key, "a table")
@@ -142,6 +153,12 @@ class Fields:
         items = self.items(key, minimum=minimum, maximum=maximum)
         place = f"{self._where}{self._separator}{key}"
         return [Fields(item, f"{place}[{i}]", self._fail, self._separator) for i, item in enumerate(items)]
+
+    def wrapped(self, key: str, *, minimum: int = 0, maximum: int = 4096) -> list["Fields"]:
+        """A list of plain values, each as a table with the one key "item"."""
+        items = self.items(key, minimum=minimum, maximum=maximum)
+        place = f"{self._where}{self._separator}{key}"
+        return [Fields({"item": item}, f"{place}[{i}]", self._fail, self._separator) for i, item in enumerate(items)]
 
     def close(self) -> None:
         """Fail if any key was not asked for."""

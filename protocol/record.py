@@ -1,0 +1,166 @@
+"""Records: frozen dataclasses whose fields say how they are written in canonical JSON.
+
+Every message and every log entry is a `Record`. The schema is the dataclass itself; parsing is closed (unknown
+and missing keys are errors) and `parse(encode(x)) == x`. What was signed or logged is always the bytes as they
+came, never an encoding made again.
+
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class RoundAbandoned(Record, kind="round.abandoned"):
+        round: Count
+        attempt: Count
+        reason: Text
+"""
+
+import types
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, ClassVar, Self, TypeAlias, Union, get_args, get_origin, get_type_hints
+
+from protocol import canonical
+from protocol.errors import MalformedError
+from protocol.fields import Fields, encode_base64, format_decimal, format_digest
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How one field is spelled: the `Fields` reader's name and its arguments."""
+
+    reader: str
+    size: int | None = None
+    limit: int | None = None
+
+
+Digest: TypeAlias = Annotated[bytes, Form("digest")]
+Name: TypeAlias = Annotated[str, Form("name")]
+Text: TypeAlias = Annotated[str, Form("text")]
+Note: TypeAlias = Annotated[str, Form("note", limit=65_536)]
+Count: TypeAlias = Annotated[int, Form("integer")]
+Decimal: TypeAlias = Annotated[float, Form("decimal")]
+Id32: TypeAlias = Annotated[bytes, Form("hexadecimal", size=32)]
+Id16: TypeAlias = Annotated[bytes, Form("hexadecimal", size=16)]
+Key32: TypeAlias = Annotated[bytes, Form("base64", size=32)]
+Bytes: TypeAlias = Annotated[bytes, Form("base64", limit=2**20)]
+
+
+class Record:
+    """Base of messages and entries; see the module's docstring."""
+
+    __slots__ = ()
+    KIND: ClassVar[str | None] = None
+    VERSION: ClassVar[int] = 1
+    LIMIT_BYTES: ClassVar[int] = 2**20
+
+    def __init_subclass__(cls, *, kind: str | None = None, limit_bytes: int | None = None, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        if kind is not None:
+            cls.KIND = kind
+        if limit_bytes is not None:
+            cls.LIMIT_BYTES = limit_bytes
+
+    def encode(self) -> bytes:
+        """The record's canonical JSON."""
+        return canonical.encode(_to_json(self))
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read one record; raises `MalformedError` on anything but the canonical form of exactly this schema."""
+        return cls.read(Fields(canonical.decode(data, limit_bytes=cls.LIMIT_BYTES), cls.KIND or cls.__name__))
+
+    @classmethod
+    def read(cls, table: Fields) -> Self:
+        """Read from an already decoded table and close it."""
+        if cls.KIND is not None:
+            table.literal("kind", cls.KIND)
+            table.literal("version", cls.VERSION)
+        values = {name: _read(table, name, kind) for name, kind in _schema(cls)}
+        table.close()
+        return cls(**values)
+
+
+_SCHEMAS: dict[type[Record], tuple[tuple[str, Any], ...]] = {}
+
+
+def _schema(cls: type[Record]) -> tuple[tuple[str, Any], ...]:
+    if cls not in _SCHEMAS:
+        hints = get_type_hints(cls, include_extras=True)
+        _SCHEMAS[cls] = tuple((field.name, hints[field.name]) for field in fields(cls))  # type: ignore[arg-type]
+    return _SCHEMAS[cls]
+
+
+def _read(table: Fields, key: str, kind: Any) -> Any:
+    origin = get_origin(kind)
+    if origin is Annotated:
+        return _read_form(table, key, get_args(kind)[1])
+    if origin in (Union, types.UnionType):
+        inner = next(item for item in get_args(kind) if item is not type(None))
+        return None if table.take_null(key) else _read(table, key, inner)
+    if origin is tuple:
+        inner = get_args(kind)[0]
+        if _is_record(inner):
+            return tuple(inner.read(item) for item in table.tables(key))
+        return tuple(_read(item, "item", inner) for item in table.wrapped(key))
+    if kind is bool:
+        return table.boolean(key)
+    if _is_record(kind):
+        return kind.read(table.table(key))
+    raise TypeError(f"{key}: no JSON form for {kind!r}")
+
+
+def _read_form(table: Fields, key: str, form: Form) -> Any:
+    bounds: dict[str, int] = {}
+    if form.size is not None:
+        bounds["size"] = form.size
+    if form.limit is not None:
+        bounds["limit"] = form.limit
+    return getattr(table, form.reader)(key, **bounds)
+
+
+def _to_json(record: Record) -> dict[str, canonical.Json]:
+    value: dict[str, canonical.Json] = {}
+    if record.KIND is not None:
+        value = {"kind": record.KIND, "version": record.VERSION}
+    for name, kind in _schema(type(record)):
+        value[name] = _write(getattr(record, name), kind)
+    return value
+
+
+def _write(value: Any, kind: Any) -> canonical.Json:
+    if value is None:
+        return None
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        return _write(value, next(item for item in get_args(kind) if item is not type(None)))
+    if origin is tuple:
+        inner = get_args(kind)[0]
+        return [_write(item, inner) for item in value]
+    if origin is Annotated:
+        return _write_form(value, get_args(kind)[1].reader)
+    if isinstance(value, Record):
+        return _to_json(value)
+    if isinstance(value, bool):
+        return value
+    raise TypeError(f"no JSON form for {kind!r}")
+
+
+def _write_form(value: Any, reader: str) -> canonical.Json:
+    if reader == "digest":
+        return format_digest(value)
+    if reader == "hexadecimal":
+        return str(value.hex())
+    if reader == "base64":
+        return encode_base64(value)
+    if reader == "decimal":
+        return format_decimal(value)
+    return value  # type: ignore[no-any-return]
+
+
+def _is_record(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Record)
+
+
+def kind_of(data: bytes, limit_bytes: int = 2**20) -> tuple[str, int]:
+    """The `kind` and `version` of a canonical JSON object, to choose its parser by; raises `MalformedError`."""
+    table = canonical.decode(data, limit_bytes=limit_bytes)
+    kind, version = table.get("kind"), table.get("version")
+    if not isinstance(kind, str) or type(version) is not int:
+        raise MalformedError("record: expected a kind and a version")
+    return kind, version
