@@ -1,0 +1,9 @@
+"""What evidence is compared with, for every kind of TEE: the agreement makes these, `attestation.appraise` takes them."""
+
+from typing import TypeAlias
+
+from attestation.snp.reference_values import ANY_CHIP, IdBlock, SnpReferenceValues
+
+ReferenceValues: TypeAlias = SnpReferenceValues
+
+__all__ = ["ANY_CHIP", "IdBlock", "ReferenceValues", "SnpReferenceValues"]

@@ -1,0 +1,142 @@
+"""Reference values for SEV-SNP evidence, real and simulated: what a report must say to be accepted.
+
+They come from the agreement. There are no defaults: every field that bears on security is given by name, an empty
+allow-list is an error, and what an allow-list cannot say is refused always (debugging, migration).
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from attestation.errors import ReferenceValuesError
+from attestation.snp.flags import PlatformFlag, PolicyFlag, SigningKey
+from attestation.snp.product import Product
+from attestation.snp.tcb import TcbVersion
+from attestation.tee import Tee
+
+MEASUREMENT_BYTES = 48
+CHIP_ID_BYTES = 64
+ANY_CHIP: Final = "any"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdBlock:
+    """The ID block that a guest was launched with, as its owner's keys signed it.
+
+    `id_key_digest` and `author_key_digest` are SHA-384 digests (48 bytes; the latter all zero where no author key is
+    used), `family_id` and `image_id` 16 bytes each. `minimum_guest_svn` means something only beside a pinned ID key.
+    """
+
+    id_key_digest: bytes
+    author_key_digest: bytes
+    family_id: bytes
+    image_id: bytes
+    minimum_guest_svn: int
+
+    def __post_init__(self) -> None:
+        _sized("id_block.id_key_digest", self.id_key_digest, 48)
+        _sized("id_block.author_key_digest", self.author_key_digest, 48)
+        _sized("id_block.family_id", self.family_id, 16)
+        _sized("id_block.image_id", self.image_id, 16)
+        _ranged("id_block.minimum_guest_svn", self.minimum_guest_svn, 2**32 - 1)
+        if not any(self.id_key_digest):
+            raise ReferenceValuesError("id_block.id_key_digest", expected="a key's digest", found="zero bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnpReferenceValues:
+    """One accepted kind of SEV-SNP guest. Raises `ReferenceValuesError` if empty, contradictory or out of range.
+
+    - `tee`: `SEV_SNP` or `SIMULATED`; it alone chooses the roots of trust.
+    - `products`: accepted product lines, each with exactly one entry in `minimum_tcb`.
+    - `measurements`: accepted launch measurements, 48 bytes each.
+    - `minimum_tcb`: reached component by component by the reported, current, committed and launch TCB alike.
+    - `provisional_firmware`: whether firmware that the host can still roll back (CURRENT ≠ COMMITTED) is accepted.
+    - `policies`: accepted guest policies, compared as a whole; DEBUG and MIGRATE_MA are never among them.
+    - `platform_required`: bits of PLATFORM_INFO that must be set (`ALIAS_CHECK_COMPLETE` answers BadRAM, AMD-SB-3015).
+    - `mitigations_required`: bits that both mitigation vectors of a version-5 report must have; 0 asks for none.
+    - `vmpl`: the privilege level that the report must have been requested from.
+    - `signing_keys`: accepted kinds of signing key. `VLEK` means trusting that cloud provider with the choice of chip.
+    - `csp_ids`: accepted CSP_IDs of VLEK certificates; given if and only if VLEK is accepted.
+    - `chip_ids`: accepted CHIP_IDs, 64 bytes each, or `ANY_CHIP`.
+    - `host_data`: 32 bytes that the host committed to at launch; zero bytes where it did not.
+    - `id_block`: the ID block at launch, or None for a guest without one (all its fields must then be zero).
+    """
+
+    tee: Tee
+    products: tuple[Product, ...]
+    measurements: tuple[bytes, ...]
+    minimum_tcb: tuple[TcbVersion, ...]
+    provisional_firmware: bool
+    policies: tuple[int, ...]
+    platform_required: tuple[PlatformFlag, ...]
+    mitigations_required: int
+    vmpl: int
+    signing_keys: tuple[SigningKey, ...]
+    csp_ids: tuple[str, ...]
+    chip_ids: tuple[bytes, ...] | Literal["any"]
+    host_data: bytes
+    id_block: IdBlock | None
+
+    def __post_init__(self) -> None:
+        if self.tee not in (Tee.SEV_SNP, Tee.SIMULATED):
+            raise ReferenceValuesError("tee", expected="sev-snp or simulated", found=str(self.tee))
+        _filled("products", self.products)
+        _filled("measurements", self.measurements)
+        _filled("policies", self.policies)
+        _filled("signing_keys", self.signing_keys)
+        for measurement in self.measurements:
+            _sized("measurements", measurement, MEASUREMENT_BYTES)
+        if sorted(tcb.product for tcb in self.minimum_tcb) != sorted(self.products):
+            raise ReferenceValuesError(
+                "minimum_tcb",
+                expected=f"one for each of {', '.join(sorted(self.products))}",
+                found=", ".join(sorted(tcb.product for tcb in self.minimum_tcb)) or "none",
+            )
+        for policy in self.policies:
+            _check_policy(policy)
+        if (SigningKey.VLEK in self.signing_keys) is not bool(self.csp_ids):
+            raise ReferenceValuesError(
+                "csp_ids", expected="some if and only if VLEK is accepted", found=", ".join(self.csp_ids) or "none"
+            )
+        if self.chip_ids != ANY_CHIP:
+            _filled("chip_ids", self.chip_ids)
+            for chip_id in self.chip_ids:
+                _sized("chip_ids", chip_id, CHIP_ID_BYTES)
+        _sized("host_data", self.host_data, 32)
+        _ranged("vmpl", self.vmpl, 3)
+        _ranged("mitigations_required", self.mitigations_required, 2**64 - 1)
+
+    def minimum_tcb_of(self, product: Product) -> TcbVersion:
+        """The minimum for one accepted product line."""
+        return next(tcb for tcb in self.minimum_tcb if tcb.product is product)
+
+
+def _check_policy(policy: int) -> None:
+    _ranged("policies", policy, 2**64 - 1)
+    for flag, wanted in (
+        (PolicyFlag.RESERVED_MUST_BE_ONE, True),
+        (PolicyFlag.DEBUG, False),
+        (PolicyFlag.MIGRATE_MA, False),
+    ):
+        if flag.is_set(policy) is not wanted:
+            raise ReferenceValuesError(
+                "policies", expected=f"bit {flag.value} ({flag.name}) to be {int(wanted)}", found=f"{policy:#x}"
+            )
+
+
+def _filled(field: str, values: Collection[object]) -> None:
+    if not values:
+        raise ReferenceValuesError(field, expected="at least one", found="none")
+    if len(set(values)) != len(values):
+        raise ReferenceValuesError(field, expected="no value twice", found="a duplicate")
+
+
+def _sized(field: str, value: bytes, size: int) -> None:
+    if len(value) != size:
+        raise ReferenceValuesError(field, expected=f"{size} bytes", found=f"{len(value)}")
+
+
+def _ranged(field: str, value: int, maximum: int) -> None:
+    if type(value) is not int or not 0 <= value <= maximum:
+        raise ReferenceValuesError(field, expected=f"an integer from 0 to {maximum}", found=repr(value))
