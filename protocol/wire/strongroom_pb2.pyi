@@ -43,10 +43,12 @@ class UploadId(_message.Message):
     def __init__(self, upload_id: _Optional[bytes] = ...) -> None: ...
 
 class UploadOffset(_message.Message):
-    __slots__ = ("offset",)
+    __slots__ = ("offset", "refusal")
     OFFSET_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
     offset: int
-    def __init__(self, offset: _Optional[int] = ...) -> None: ...
+    refusal: Refusal
+    def __init__(self, offset: _Optional[int] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
 
 class Description(_message.Message):
     __slots__ = ("agreement", "origin", "boot_id", "ca_certificate", "simulated", "phase", "round", "attempt", "log_size", "admitted", "joined")
