@@ -8,7 +8,7 @@ Parsers of foreign bytes raise `MalformedError` only; a chain that does not veri
 """
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -28,11 +28,9 @@ from protocol.errors import MalformedError, SignatureError
 from protocol.keys import Secret
 
 LIMIT_BYTES = 8192
-MARGIN_SECONDS = 86_400
-"""A certificate outlives its admission by this, so that the enclave's table, and not the TLS stack, says "expired"."""
 
-_AUTHORITY_DAYS = 3653
-_GATEWAY_DAYS = 3653
+_BEFORE_SECONDS = 86_400
+_AFTER_SECONDS = 10 * 365 * 86_400
 _SPIFFE_ID = re.compile(r"spiffe://[a-z0-9.-]{1,255}/silo/([a-z0-9-]{1,63})")
 _UNREADABLE = (
     ValueError,
@@ -63,8 +61,8 @@ class CredentialKey(Secret):
         builder = _leaf(self._private.public_key(), ExtendedKeyUsageOID.SERVER_AUTH, x509.DNSName(name), critical=False)
         own = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         builder = builder.subject_name(own).issuer_name(own)
-        builder = builder.not_valid_before(_time(now - MARGIN_SECONDS))
-        builder = builder.not_valid_after(_time(now) + timedelta(days=_GATEWAY_DAYS))
+        builder = builder.not_valid_before(_time(now - _BEFORE_SECONDS))
+        builder = builder.not_valid_after(_time(now + _AFTER_SECONDS))
         return builder.sign(self._private, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
@@ -97,8 +95,8 @@ class CertificateAuthority(Secret):
             .issuer_name(own)
             .public_key(private.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(_time(now - MARGIN_SECONDS))
-            .not_valid_after(_time(now) + timedelta(days=_AUTHORITY_DAYS))
+            .not_valid_before(_time(now - _BEFORE_SECONDS))
+            .not_valid_after(_time(now + _AFTER_SECONDS))
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_key_usage(certificate_signing=True), critical=True)
             .add_extension(ski, critical=False)
@@ -107,11 +105,12 @@ class CertificateAuthority(Secret):
         )
         return cls(private, certificate)
 
-    def issue(self, *, spki_der: bytes, spiffe_id: str, not_before: int, not_after: int) -> bytes:
+    def issue(self, spki_der: bytes, spiffe_id: str, not_before: int, not_after: int) -> bytes:
         """A client certificate (DER) for a silo's P-256 key, its name the one URI `spiffe_id`.
 
-        `not_before` and `not_after` are the admission's (unix seconds); the certificate goes on for `MARGIN_SECONDS`.
-        Raises `MalformedError` if `spki_der` is not a P-256 SubjectPublicKeyInfo or `spiffe_id` names no silo.
+        `not_before`, `not_after`: unix seconds. Let it outlive its admission (by a day, say): then the enclave's table,
+        and not the TLS stack, says "expired", and says it in words. Raises `MalformedError` if `spki_der` is not a P-256
+        SubjectPublicKeyInfo or `spiffe_id` names no silo.
         """
         if not _SPIFFE_ID.fullmatch(spiffe_id):
             raise MalformedError(f"SPIFFE ID: expected spiffe://<domain>/silo/<name>, found {spiffe_id[:120]!r}")
@@ -122,7 +121,7 @@ class CertificateAuthority(Secret):
         builder = builder.add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(self._private.public_key()), critical=False
         )
-        builder = builder.not_valid_before(_time(not_before)).not_valid_after(_time(not_after + MARGIN_SECONDS))
+        builder = builder.not_valid_before(_time(not_before)).not_valid_after(_time(not_after))
         return builder.sign(self._private, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
