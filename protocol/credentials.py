@@ -109,8 +109,8 @@ class CertificateAuthority(Secret):
         """A client certificate (DER) for a silo's P-256 key, its name the one URI `spiffe_id`.
 
         `not_before`, `not_after`: unix seconds. Let it outlive its admission (by a day, say): then the enclave's table,
-        and not the TLS stack, says "expired", and says it in words. Raises `MalformedError` if `spki_der` is not a P-256
-        SubjectPublicKeyInfo or `spiffe_id` names no silo.
+        and not the TLS stack, says "expired", and says it in words.
+        Raises `MalformedError` if `spki_der` is not a P-256 SubjectPublicKeyInfo or `spiffe_id` names no silo.
         """
         if not _SPIFFE_ID.fullmatch(spiffe_id):
             raise MalformedError(f"SPIFFE ID: expected spiffe://<domain>/silo/<name>, found {spiffe_id[:120]!r}")
