@@ -18,7 +18,10 @@ class ByteSource(Protocol):
         """How many bytes there are."""
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill `buffer` (writable, byte-typed) from `offset`; raises `MalformedError` where the bytes end before."""
+        """Fill `buffer` (writable, byte-typed) from `offset`, or raise.
+
+        `MalformedError` where the bytes end before; files raise their store's error.
+        """
 
 
 class ByteSink(Protocol):

@@ -1,0 +1,151 @@
+"""Check one complete update: everything that must hold before it counts as accepted (DESIGN §8, collecting).
+
+Called by the enclave for an upload of an admitted silo. Trusts the sender's key and sealing key of the admission and
+the expected header, nothing of the upload. The merge opens the update again and compares the norm.
+
+1. length, header, signature (update-signature)
+2. wrap, metadata, every chunk: each opens (update-corrupt)
+3. steps and step sizes within the round's (update-steps)
+4. parameters and float buffers are finite (update-not-finite)
+5. the parameters' norm is within the agreement's (update-too-large)
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from appliance.enclave.buffers import ChunkBuffer, largest_chunk_bytes, largest_chunk_coordinates
+from appliance.enclave.norm import SquareSum, norm_of
+from protocol.agreement_terms import Training, UpdateTerms
+from protocol.errors import MalformedError, RefusalCode, RefusedError, SignatureError, refuse
+from protocol.keys import SealingKey, VerifyingKey
+from protocol.layout import Chunk, Layout, Section
+from protocol.sealing.bytes_io import ByteSource
+from protocol.sealing.content_key import ContentKey
+from protocol.sealing.expected import ExpectedHeader
+from protocol.sealing.reader import BlobReader
+from protocol.update import UpdateMetadata
+
+_ROUNDING = 1e-9
+_FLOATS = (Section.PARAMETERS, Section.FLOAT_BUFFERS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """What an accepted update turned out to be. `reader` is authenticated, `content_key` opens it.
+
+    `digest`: of the blob; `norm`: Euclidean, of the parameters; `steps`: K_i; `step_size_sum`: Σ η over them.
+    """
+
+    digest: bytes
+    upload_id: bytes
+    norm: float
+    steps: int
+    step_size_sum: float
+    metrics: Mapping[str, float]
+    reader: BlobReader
+    content_key: ContentKey
+
+
+def inspect_update(
+    source: ByteSource,
+    layout: Layout,
+    *,
+    sender: VerifyingKey,
+    recipient: SealingKey,
+    expected: ExpectedHeader,
+    training: Training,
+    terms: UpdateTerms,
+) -> Inspection:
+    """Open and judge an update; raises `RefusedError` with the reason. Memory: a few chunks.
+
+    Bytes that are no blob at all raise `MalformedError`.
+    """
+    reader = BlobReader(source, layout.update_chunks)
+    try:
+        # 1. length, header, signature
+        digest = reader.authenticate(sender, expected)
+    except SignatureError as error:
+        raise refuse(
+            RefusalCode.UPDATE_SIGNATURE,
+            expected="the signature of the admitted silo over header, key and chunks",
+            found="another",
+            remedy="send the stored bytes again; seal again if that does not help",
+        ) from error
+    try:
+        # 2. wrap and metadata
+        key = reader.unwrap(recipient)
+        metadata = UpdateMetadata.parse(reader.open_metadata(key))
+        _require_steps(metadata, training)
+        norm = _norm(reader, key, layout)
+    except (SignatureError, MalformedError) as error:
+        raise refuse(
+            RefusalCode.UPDATE_CORRUPT,
+            expected="a key, metadata and chunks that open",
+            found=str(error),
+            remedy="seal the update again to the key that the appliance announced",
+        ) from error
+    # 5. norm; its value stays inside, a refusal is logged for all to read
+    if norm > terms.maximum_norm:
+        raise refuse(
+            RefusalCode.UPDATE_TOO_LARGE,
+            expected=f"a norm of at most {terms.maximum_norm:g}",
+            found="a larger one",
+            remedy="lower the step size, or clip the update",
+        )
+    return Inspection(
+        digest=digest,
+        upload_id=reader.header.upload_id,
+        norm=norm,
+        steps=metadata.steps,
+        step_size_sum=metadata.step_size_sum,
+        metrics=metadata.metrics,
+        reader=reader,
+        content_key=key,
+    )
+
+
+def _require_steps(metadata: UpdateMetadata, training: Training) -> None:
+    # 3. steps
+    limit = training.local_steps * training.learning_rate
+    if not 1 <= metadata.steps <= training.local_steps:
+        raise _steps(f"1 to {training.local_steps} local steps", str(metadata.steps))
+    if not 0 < metadata.step_size_sum <= limit * (1 + _ROUNDING):
+        raise _steps(f"step sizes that sum to more than 0 and at most {limit:g}", f"{metadata.step_size_sum:g}")
+
+
+def _steps(expected: str, found: str) -> RefusedError:
+    remedy = "train with the round's local_steps and learning_rate"
+    return refuse(RefusalCode.UPDATE_STEPS, expected=expected, found=found, remedy=remedy)
+
+
+def _norm(reader: BlobReader, key: ContentKey, layout: Layout) -> float:
+    chunks = layout.update_chunks
+    buffer = ChunkBuffer(largest_chunk_bytes(chunks))
+    square_sum = SquareSum(largest_chunk_coordinates(chunks))
+    parameters: list[float] = []
+    try:
+        for chunk in chunks:
+            # 2. chunks
+            reader.open_chunk(chunk.index, key, buffer.bytes_for(chunk))
+            if chunk.section not in _FLOATS:
+                continue
+            # 4. finite
+            squares = square_sum.of(buffer.values_for(chunk))
+            _require_finite(squares, chunk)
+            if chunk.section is Section.PARAMETERS:
+                parameters.append(squares)
+    finally:
+        buffer.wipe()
+        square_sum.wipe()
+    return norm_of(parameters)
+
+
+def _require_finite(squares: float, chunk: Chunk) -> None:
+    if not math.isfinite(squares):
+        raise refuse(
+            RefusalCode.UPDATE_NOT_FINITE,
+            expected="finite numbers",
+            found=f"NaN or infinity among the {chunk.section}",
+            remedy="lower the step size; nothing of this update was used",
+        )
