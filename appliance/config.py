@@ -8,8 +8,8 @@ relies on stands in the agreement, whose digest every party compares. Per key, w
 `store`       an older copy or an empty directory: a rollback, which gets no cosignature and releases nothing.
 `listen.*`    another address: silos don't find the appliance, or find someone who can't show its evidence.
 `threads`     slower or faster merging; the result is the same to the bit.
-`users.*`     whether the gateway's process may look at the enclave's. The TEE keeps both from the host; within it, one user
-              for both lets a bug in the gateway's parsers reach further. The start-up says which it is.
+`users.*`     whether the gateway's process may look at the enclave's. The TEE keeps both from the host; within it, one
+              user for both lets a bug in the gateway's parsers reach further. The start-up says which it is.
 """
 
 import re
