@@ -1,4 +1,4 @@
-"""What evidence is compared with, for every kind of TEE: the agreement makes these, `attestation.appraise` takes them."""
+"""What evidence is compared with. The agreement makes these, `attestation.appraise` takes them."""
 
 from typing import TypeAlias
 
