@@ -1,0 +1,219 @@
+"""Admission: where a silo's evidence becomes a verdict, a log entry and a credential.
+
+Cheap checks come before dear ones. The table of admissions is this boot's memory: every later object of a silo is
+checked against it, and a restart empties it. Called by `Enclave` under its lock.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from appliance.enclave.boot import Boot
+from appliance.enclave.challenges import Challenges
+from appliance.enclave.ledger import Ledger
+from attestation import Tee
+from audit.entries import SiloAdmitted, SiloRefused
+from protocol.agreement import Agreement, SiloTerms, mismatch
+from protocol.appraisal import appraise_silo
+from protocol.credentials import check_credential_key
+from protocol.enrolment import (
+    ADMITTED_LABEL,
+    HELLO_LABEL,
+    WELCOME_LABEL,
+    Admitted,
+    Enrol,
+    Hello,
+    SiloKeys,
+    Welcome,
+    open_enrolment,
+    parse_enrolment,
+)
+from protocol.errors import MalformedError, RefusalCode, RefusedError, SignatureError, refuse
+from protocol.signed import open_message, sign_message, unverified_body
+
+_DAY_SECONDS = 86_400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """A silo that is in: the keys that its evidence vouches for, until `expires` (unix seconds)."""
+
+    silo: str
+    keys: SiloKeys
+    expires: int
+
+
+class AdmissionDesk:
+    """Answers `Hello` and `Enrol`, and holds the table of admissions."""
+
+    def __init__(self, *, agreement: Agreement, boot: Boot, ledger: Ledger, random: Callable[[int], bytes]) -> None:
+        self._agreement = agreement
+        self._boot = boot
+        self._ledger = ledger
+        self._challenges = Challenges(boot_id=boot.boot_id, random=random)
+        self._admissions: dict[str, Admission] = {}
+        self._identities = {silo.name: silo.identity for silo in agreement.silos}
+        self.strangers = 0
+
+    @property
+    def admitted(self) -> tuple[str, ...]:
+        """Names of the silos with an admission, expired or not, in the agreement's order."""
+        return tuple(silo.name for silo in self._agreement.silos if silo.name in self._admissions)
+
+    def current(self, silo: str, now: int) -> Admission:
+        """The silo's admission; raises `RefusedError` (not-admitted, credential-expired)."""
+        admission = self._admissions.get(silo)
+        if admission is None:
+            raise refuse(
+                RefusalCode.NOT_ADMITTED,
+                expected="a silo admitted in this boot of the appliance",
+                found=f"{silo} without an admission",
+                remedy="enrol again (`strongroom silo enroll`)",
+            )
+        if now >= admission.expires:
+            raise refuse(
+                RefusalCode.CREDENTIAL_EXPIRED,
+                expected="a credential that is still valid",
+                found=f"one that expired {now - admission.expires} s ago",
+                remedy="enrol again (`strongroom silo enroll`); clients renew at two thirds of its life",
+            )
+        return admission
+
+    def hello(self, message: bytes) -> bytes:
+        """Answer `Hello` with evidence over its nonce; raises `RefusedError`."""
+        now = self._ledger.now()
+        try:
+            hello = Hello.parse(unverified_body(message))
+        except MalformedError as error:
+            raise self._stranger(RefusalCode.MALFORMED, "a hello", str(error)) from error
+        if hello.agreement != self._agreement.digest:
+            raise mismatch(self._agreement.digest, hello.agreement)
+        self._open_signed(hello.silo, HELLO_LABEL, message)
+        welcome = Welcome(
+            agreement=self._agreement.digest,
+            origin=self._boot.origin,
+            boot_id=self._boot.boot_id,
+            keys=self._boot.keys,
+            nonce=hello.nonce,
+            evidence=self._boot.evidence_for(hello.nonce).encode(),
+            challenge=self._challenges.issue(hello.silo, now),
+            checkpoint=self._ledger.checkpoint_text,
+        )
+        return sign_message(self._boot.signing, WELCOME_LABEL, welcome.encode())
+
+    def enrol(self, sealed: bytes) -> bytes:
+        """Judge an enrolment request; logs the verdict, then answers or raises `RefusedError`."""
+        signed, enrol = self._open_enrolment(sealed)
+        terms = self._agreement.silo(enrol.silo)
+        now = self._ledger.now()
+        try:
+            tee = self._judge(enrol, terms, now)
+        except RefusedError as error:
+            self._ledger.record(
+                SiloRefused(
+                    time=now,
+                    boot_id=self._boot.boot_id,
+                    silo=enrol.silo,
+                    code=str(error.refusal.code),
+                    request=self._ledger.put_object(signed),
+                )
+            )
+            raise
+        expires = now + self._agreement.federation.credential_seconds
+        credential = self._boot.ca.issue(
+            spki_der=enrol.keys.credential,
+            spiffe_id=self._agreement.spiffe_id(enrol.silo),
+            not_before=now - 300,
+            not_after=expires + _DAY_SECONDS,
+        )
+        self._ledger.record(
+            SiloAdmitted(
+                time=now,
+                boot_id=self._boot.boot_id,
+                silo=enrol.silo,
+                owner=terms.owner,
+                jurisdiction=terms.jurisdiction,
+                tee=str(tee),
+                request=self._ledger.put_object(signed),
+                expires=expires,
+            )
+        )
+        self._admissions[enrol.silo] = Admission(silo=enrol.silo, keys=enrol.keys, expires=expires)
+        entry, receipt = self._ledger.receipt(self._ledger.size - 1)
+        admitted = Admitted(
+            silo=enrol.silo,
+            boot_id=self._boot.boot_id,
+            credential=credential,
+            expires=expires,
+            entry=entry,
+            receipt=receipt,
+        )
+        return sign_message(self._boot.signing, ADMITTED_LABEL, admitted.encode())
+
+    def _open_enrolment(self, sealed: bytes) -> tuple[bytes, Enrol]:
+        try:
+            signed = open_enrolment(sealed, self._boot.boot_id, self._boot.sealing)
+            return signed, parse_enrolment(signed, self._identities)
+        except MalformedError as error:
+            raise self._stranger(RefusalCode.MALFORMED, "an enrolment request", str(error)) from error
+        except SignatureError as error:
+            if sealed[:32] != self._boot.boot_id:
+                raise refuse(
+                    RefusalCode.WRONG_BOOT,
+                    expected=f"a request sealed to boot {self._boot.boot_id.hex()[:16]}…",
+                    found=f"one for boot {sealed[:32].hex()[:16]}…",
+                    remedy="the appliance restarted; enrol again from the start",
+                ) from error
+            raise self._stranger(
+                RefusalCode.IDENTITY_SIGNATURE, "a request signed by the silo's identity key", str(error)
+            ) from error
+        except KeyError as error:
+            raise self._stranger(RefusalCode.UNKNOWN_SILO, "a silo that the agreement names", str(error)) from error
+
+    def _judge(self, enrol: Enrol, terms: SiloTerms, now: int) -> Tee:
+        """Everything that a signed request can be refused for; returns the TEE that vouches for it."""
+        if enrol.agreement != self._agreement.digest:
+            raise mismatch(self._agreement.digest, enrol.agreement)
+        if enrol.boot_id != self._boot.boot_id or enrol.appliance != self._boot.keys.signing:
+            raise refuse(
+                RefusalCode.WRONG_BOOT,
+                expected="a request for this boot of the appliance and its signing key",
+                found="one for another",
+                remedy="enrol again from the start",
+            )
+        if enrol.keys.identity != terms.identity.raw:
+            raise refuse(
+                RefusalCode.IDENTITY_SIGNATURE,
+                expected=f"identity key {terms.identity}",
+                found="another identity key in the request",
+                remedy="use the key file that the agreement's [[silo]] block was made from",
+            )
+        self._challenges.redeem(enrol.silo, enrol.challenge, now)
+        try:
+            enrol.keys.sealing_key.seal(b"", "strongroom/probe/v1")
+            check_credential_key(enrol.keys.credential)
+        except MalformedError as error:
+            raise refuse(
+                RefusalCode.MALFORMED, expected="usable keys", found=str(error), remedy="update the silo's software"
+            ) from error
+        return appraise_silo(enrol, terms, now)
+
+    def _open_signed(self, silo: str, label: str, message: bytes) -> None:
+        try:
+            key = self._agreement.silo(silo).identity
+        except RefusedError:
+            self.strangers += 1
+            raise
+        try:
+            open_message(key, label, message, f"hello of {silo}")
+        except SignatureError as error:
+            raise self._stranger(
+                RefusalCode.IDENTITY_SIGNATURE,
+                f"a hello signed by {silo}'s identity key {key}",
+                "another key's signature",
+            ) from error
+
+    def _stranger(self, code: RefusalCode, expected: str, found: str) -> RefusedError:
+        self.strangers += 1
+        return refuse(
+            code, expected=expected, found=found, remedy="check the silo's name, identity key file and agreement"
+        )

@@ -1,0 +1,108 @@
+"""The enclave's pen: every entry passes the audit's own transition table, then becomes durable, then counts.
+
+Called under the enclave's lock. If writing fails half-way, memory is ahead of the disk: the process must end
+(`LedgerFailure` is fatal) and the next boot starts from what is durable.
+"""
+
+from collections.abc import Callable
+
+from audit.entries import Entry, parse_entry
+from audit.log import LogStoppedError, LogWriter
+from audit.replay import History
+from audit.store import StoreError
+from protocol.session import Consistency, LoggedEntry
+
+
+class LedgerFailure(Exception):
+    """The store refused a write. What is durable is consistent; this process no longer is."""
+
+
+class Ledger:
+    """The log, and the history that it amounts to."""
+
+    def __init__(self, *, log: LogWriter, history: History, clock: Callable[[], int]) -> None:
+        self._log = log
+        self.history = history
+        self._clock = clock
+        self._newest_time = 0
+        self._staged: list[bytes] = []
+
+    @classmethod
+    def replay(cls, *, log: LogWriter, history: History, clock: Callable[[], int]) -> "Ledger":
+        """Take up a log that exists: every entry through the transition table again."""
+        ledger = cls(log=log, history=history, clock=clock)
+        for index in range(log.size):
+            entry = parse_entry(log.entry(index))
+            history.apply(entry)
+            ledger._note_time(entry)
+        return ledger
+
+    @property
+    def size(self) -> int:
+        return self._log.size
+
+    @property
+    def checkpoint_text(self) -> str:
+        """The newest checkpoint as a signed note."""
+        return self._log.checkpoint.decode()
+
+    def now(self) -> int:
+        """Unix seconds: the untrusted clock, but never earlier than anything that was logged or cosigned."""
+        return max(self._clock(), self._newest_time)
+
+    def saw_time(self, time: int) -> None:
+        """A cosignature's time, which the clock must not run behind."""
+        self._newest_time = max(self._newest_time, time)
+
+    def stage(self, entry: Entry) -> None:
+        """Take an entry into the history; it is durable, and visible to anybody, only after `flush`.
+
+        Raises `DivergenceError` if it doesn't follow, which is a bug here.
+        """
+        self.history.apply(entry)
+        self._note_time(entry)
+        self._staged.append(entry.encode())
+
+    def flush(self) -> None:
+        """Log what is staged as one batch under one new checkpoint; raises `LedgerFailure` if the store fails."""
+        try:
+            self._log.append(self._staged)
+        except (StoreError, LogStoppedError) as error:
+            raise LedgerFailure(f"the log could not be written: {error}") from error
+        self._staged = []
+
+    def record(self, *entries: Entry) -> None:
+        """Stage these entries and flush; durable when this returns."""
+        for entry in entries:
+            self.stage(entry)
+        self.flush()
+
+    def put_object(self, data: bytes) -> bytes:
+        """Store a content-addressed object durably, before the entry that names it; returns its digest."""
+        try:
+            return self._log.put_object(data)
+        except StoreError as error:
+            raise LedgerFailure(f"an object could not be written: {error}") from error
+
+    def receipt(self, index: int) -> tuple[bytes, str]:
+        """An entry's bytes and its `tlog-proof` under the newest checkpoint."""
+        return self._log.entry(index), self._log.receipt(index).encode().decode()
+
+    def logged(self, index: int, size: int) -> LoggedEntry:
+        """An entry with its inclusion proof in the tree of `size`."""
+        return LoggedEntry(index=index, entry=self._log.entry(index), hashes=self._log.inclusion(index, size))
+
+    def consistency(self, known: int, size: int) -> Consistency:
+        """From the tree of `known` entries to that of `size`; empty from 0."""
+        hashes = self._log.consistency(known, size) if 0 < known < size else ()
+        return Consistency(size=known, hashes=hashes)
+
+    def add_cosignatures(self, size: int, lines: list[str]) -> str:
+        """Keep a checkpoint with its cosignatures durably; returns the note."""
+        try:
+            return self._log.add_cosignatures(size, lines).encode().decode()
+        except (StoreError, LogStoppedError) as error:
+            raise LedgerFailure(f"cosignatures could not be written: {error}") from error
+
+    def _note_time(self, entry: Entry) -> None:
+        self._newest_time = max(self._newest_time, getattr(entry, "time", 0))

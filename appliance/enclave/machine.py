@@ -1,0 +1,402 @@
+"""The enclave as a state machine: messages in, entries and messages out. No sockets, no files, no clock of its own.
+
+    IDLE ── open ──► COLLECTING (cosigning ─ quorum ─► announced) ── close ──► COMMITTED ── merge ──► IDLE | CLOSED
+      ▲                    │ below the minimum                          │ bytes changed
+      └────────────────────┴────────────────────────────────────────────┘ round.abandoned
+
+The phase is the log's (`audit.replay.Phase`); what is in memory beside it dies with the boot: admissions, sessions,
+votes, the attempt's round key and its opened updates. Every method may be called from any thread; one lock guards all
+state, and the long work (opening an upload, merging) runs outside it. A `LedgerFailure` is fatal to the process.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from appliance.enclave.admission import AdmissionDesk
+from appliance.enclave.announcer import Announcer
+from appliance.enclave.attempt import Attempt
+from appliance.enclave.bodies import Bodies
+from appliance.enclave.boot import Boot
+from appliance.enclave.closing import Closing, Result
+from appliance.enclave.ledger import Ledger
+from appliance.enclave.sealed_state import EnclaveState
+from appliance.enclave.uploads import InitialModel, Uploads, UploadTask, Verdict
+from appliance.enclave.votes import Votes
+from audit.entries import ControlReset, LogClosed, RoundAbandoned, RoundCommitted, RoundOpened
+from audit.replay import BELOW_MINIMUM_COHORT, Phase
+from protocol.agreement import Agreement
+from protocol.errors import RefusalCode, RefusedError, SignatureError, refuse
+from protocol.keys import SEALING_SEED_BYTES, SealingKey
+from protocol.layout import Layout
+from protocol.sealing import ByteSource
+from protocol.session import Cosigned, Declined, Join, Pending, UploadAccepted, WantInitial, parse_from_silo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """What the gateway, and through it the operator, may know."""
+
+    agreement: bytes
+    origin: str
+    boot_id: bytes
+    ca_certificate: bytes
+    simulated: bool
+    phase: str
+    round: int
+    attempt: int
+    log_size: int
+    admitted: tuple[str, ...]
+    joined: tuple[str, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """A connected silo: the log size that it knows, and its update in doubt."""
+
+    head: int
+    pending: Pending | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """What the enclave is given from outside.
+
+    `send` (silo, message) must not block; `wake` asks for a `tick` soon; `event` takes a line of codes for the
+    operator, never data.
+    """
+
+    clock: Callable[[], int]
+    random: Callable[[int], bytes]
+    send: Callable[[str, bytes], None]
+    wake: Callable[[], None]
+    event: Callable[[str], None]
+
+
+class Enclave:
+    """One boot of the enclave; made by `appliance.enclave.startup.start`."""
+
+    def __init__(
+        self,
+        *,
+        agreement: Agreement,
+        layout: Layout,
+        boot: Boot,
+        ledger: Ledger,
+        bodies: Bodies,
+        closing: Closing,
+        state: EnclaveState,
+        ports: Ports,
+    ) -> None:
+        self._lock = threading.RLock()
+        self._agreement = agreement
+        self._boot = boot
+        self._ledger = ledger
+        self._state = state
+        self._ports = ports
+        self._desk = AdmissionDesk(agreement=agreement, boot=boot, ledger=ledger, random=ports.random)
+        self._announcer = Announcer(boot=boot, ledger=ledger)
+        self._uploads = Uploads(agreement=agreement, layout=layout, boot=boot, bodies=bodies, ledger=ledger)
+        self._closing = closing
+        self._sessions: dict[str, Session] = {}
+        self._votes: Votes | None = None
+        self._cosigned_note: str | None = None
+        self._attempt: Attempt | None = None
+        self._initial_from: str | None = None
+        self._initial_asked: set[str] = set()
+        self._open_at = ledger.now() + agreement.federation.enrolment_deadline_seconds
+
+    # What the gateway passes on
+
+    def hello(self, message: bytes) -> bytes:
+        """Answer a silo's `Hello`; raises `RefusedError`."""
+        with self._lock:
+            return self._desk.hello(message)
+
+    def enrol(self, sealed: bytes) -> bytes:
+        """Judge an enrolment request; raises `RefusedError`."""
+        with self._lock:
+            return self._desk.enrol(sealed)
+
+    def receive(self, silo: str, message: bytes) -> None:
+        """Take a session's message from an admitted silo; raises `RefusedError`, `MalformedError`."""
+        parsed = parse_from_silo(message)
+        with self._lock:
+            self._desk.current(silo, self._ledger.now())
+            if isinstance(parsed, Join):
+                self._join(silo, parsed)
+            elif isinstance(parsed, Cosigned):
+                self._count(silo, parsed)
+            elif isinstance(parsed, Declined):
+                self._ports.event(f"cosignature-declined silo={silo} size={parsed.size} code={parsed.code}")
+        self._ports.wake()
+
+    def left(self, silo: str) -> None:
+        """A silo's session ended."""
+        with self._lock:
+            self._sessions.pop(silo, None)
+            if self._initial_from == silo:
+                self._initial_from = None
+        self._ports.wake()
+
+    def complete(self, silo: str, source: ByteSource) -> bytes:
+        """Judge a complete upload; returns the encoded `UploadAccepted` or raises `RefusedError`."""
+        with self._lock:
+            admission = self._desk.current(silo, self._ledger.now())
+            task = self._uploads.begin(admission, source, self._attempt, self._state)
+        try:
+            verdict = task.judge()
+            with self._lock:
+                return self._finish_upload(task, verdict)
+        finally:
+            with self._lock:
+                task.end()
+            self._ports.wake()
+
+    def describe(self) -> Description:
+        """Where the federation stands."""
+        with self._lock:
+            history = self._ledger.history
+            return Description(
+                agreement=self._agreement.digest,
+                origin=self._boot.origin,
+                boot_id=self._boot.boot_id,
+                ca_certificate=self._boot.ca.certificate_der,
+                simulated=self._agreement.simulated,
+                phase=str(history.phase),
+                round=history.published_rounds if history.phase is Phase.CLOSED else history.round,
+                attempt=history.attempt,
+                log_size=self._ledger.size,
+                admitted=self._desk.admitted,
+                joined=self._joined(),
+            )
+
+    # Time
+
+    def next_due(self) -> int | None:
+        """When `tick` has something to do at the latest, in unix seconds; None if only a message can bring it."""
+        with self._lock:
+            phase = self._ledger.history.phase
+            if phase is Phase.IDLE and self._sessions:
+                return self._open_at if self._ports.clock() < self._open_at else None
+            if phase is Phase.COLLECTING and self._attempt is not None:
+                return self._attempt.deadline
+            return None
+
+    def tick(self) -> None:
+        """Do everything that is due. One thread calls this, at `next_due` and whenever `wake` asked for it."""
+        while self._advance():
+            pass
+
+    def _advance(self) -> bool:
+        with self._lock:
+            phase = self._ledger.history.phase
+            if phase is Phase.IDLE:
+                return self._open_if_ready()
+            if phase is Phase.CLOSED:
+                if self._votes is None:
+                    self._ask_for_votes()
+                return False
+            if phase is Phase.COLLECTING:
+                return self._close_if_due()
+            if phase is not Phase.COMMITTED or self._attempt is None:
+                return False
+            attempt, state = self._attempt, self._state
+        result = self._closing.run(attempt, state)
+        with self._lock:
+            self._conclude(result)
+        return True
+
+    # Opening
+
+    def _open_if_ready(self) -> bool:
+        history, joined = self._ledger.history, self._joined()
+        if history.published_rounds >= self._agreement.federation.rounds:
+            self._open_next()
+            return True
+        if not self._suffices(joined):
+            return False
+        if self._state.model is None:
+            self._ask_for_initial(joined)
+            return False
+        if len(joined) < len(self._agreement.silos) and self._ports.clock() < self._open_at:
+            return False
+        self._open_next()
+        return True
+
+    def _suffices(self, silos: tuple[str, ...]) -> bool:
+        owners = {self._agreement.silo(silo).owner for silo in silos}
+        return len(owners) >= self._agreement.log.cosigners and self._agreement.cohort_is_sufficient(silos)
+
+    def _open_next(self) -> None:
+        """Log what is staged and, in the same batch, the next attempt or the end; then ask for cosignatures."""
+        history = self._ledger.history
+        if history.reset_due is not None:
+            reset = ControlReset(time=self._ledger.now(), epoch=history.control_epoch + 1, silo=history.reset_due)
+            self._ledger.stage(reset)
+            self._state = replace(self._state, control=None)
+        if history.published_rounds >= self._agreement.federation.rounds:
+            self._ledger.stage(self._closed())
+        else:
+            self._attempt = Attempt(
+                round=history.round,
+                attempt=history.attempt + 1,
+                key=SealingKey(self._ports.random(SEALING_SEED_BYTES)),
+            )
+            self._ledger.stage(self._opened(self._attempt))
+        self._ledger.flush()
+        self._ask_for_votes()
+
+    def _opened(self, attempt: Attempt) -> RoundOpened:
+        history, training = self._ledger.history, self._agreement.training
+        return RoundOpened(
+            time=self._ledger.now(),
+            boot_id=self._boot.boot_id,
+            round=attempt.round,
+            attempt=attempt.attempt,
+            round_key=attempt.key.public.raw,
+            model=history.model,
+            control=history.control,
+            control_epoch=history.control_epoch,
+            strategy=str(training.strategy),
+            local_steps=training.local_steps,
+            learning_rate=training.learning_rate,
+            server_learning_rate=training.server_learning_rate,
+            deadline_seconds=self._agreement.federation.round_deadline_seconds,
+        )
+
+    def _closed(self) -> LogClosed:
+        history = self._ledger.history
+        return LogClosed(
+            time=self._ledger.now(),
+            boot_id=self._boot.boot_id,
+            rounds=history.published_rounds,
+            model=history.model,
+        )
+
+    def _ask_for_initial(self, joined: tuple[str, ...]) -> None:
+        """Ask one silo at a time for the initial model, those first who were not asked yet."""
+        if self._initial_from is None:
+            silo = next((silo for silo in joined if silo not in self._initial_asked), None)
+            if silo is None:
+                self._initial_asked.clear()
+                silo = joined[0]
+            self._initial_from = silo
+            self._initial_asked.add(silo)
+            self._ports.send(silo, WantInitial(digest=self._agreement.model.initial).encode())
+
+    # Cosigning and release
+
+    def _ask_for_votes(self) -> None:
+        """Ask everybody here to cosign the newest checkpoint; nothing is released before enough owners have."""
+        self._votes, self._cosigned_note = Votes(agreement=self._agreement, note=self._ledger.checkpoint_text), None
+        for silo in self._joined():
+            self._greet(silo)
+
+    def _greet(self, silo: str) -> None:
+        """Tell a silo what stands: that its cosignature is wanted, or what is announced."""
+        session = self._sessions[silo]
+        if self._votes is None or session.head > self._votes.size:
+            return
+        if self._cosigned_note is None:
+            self._ports.send(silo, self._announcer.cosign_request(self._votes, session.head))
+            return
+        announcement = self._announcer.announcement(
+            note=self._cosigned_note,
+            size=self._votes.size,
+            head=session.head,
+            pending=session.pending,
+            admission=self._desk.current(silo, self._ledger.now()),
+            state=self._state,
+        )
+        session.head = self._votes.size
+        if self._attempt is not None:
+            self._attempt.announced.add(silo)
+        self._ports.send(silo, announcement)
+
+    def _join(self, silo: str, join: Join) -> None:
+        if join.head > self._ledger.size:
+            raise refuse(
+                RefusalCode.LOG_ROLLED_BACK,
+                expected=f"silos that know at most the log's {self._ledger.size} entries",
+                found=f"{silo}, which knows {join.head}",
+                remedy="the appliance's store is older than what silos have cosigned: restore the newest one",
+            )
+        self._sessions[silo] = Session(head=join.head, pending=join.pending)
+        self._greet(silo)
+
+    def _count(self, silo: str, cosigned: Cosigned) -> None:
+        votes = self._votes
+        if votes is None or self._cosigned_note is not None or cosigned.size != votes.size:
+            return
+        try:
+            votes.add(silo, cosigned.line)
+        except SignatureError as error:
+            raise refuse(
+                RefusalCode.IDENTITY_SIGNATURE,
+                expected=f"a cosignature of the checkpoint of {votes.size} entries by {silo}'s identity key",
+                found=str(error),
+                remedy="cosign with the key that the agreement names",
+            ) from error
+        if silo in self._sessions:
+            self._sessions[silo].head = votes.size
+        if not votes.reached:
+            return
+        self._ledger.saw_time(votes.time)
+        self._cosigned_note = self._ledger.add_cosignatures(votes.size, votes.lines)
+        if self._attempt is not None:
+            self._attempt.deadline = self._ports.clock() + self._agreement.federation.round_deadline_seconds
+        for each in self._joined():
+            self._greet(each)
+
+    def _joined(self) -> tuple[str, ...]:
+        """The connected silos whose admission is valid, in the agreement's order."""
+        now = self._ledger.now()
+        return tuple(silo.name for silo in self._agreement.silos if self._is_current(silo.name, now))
+
+    def _is_current(self, silo: str, now: int) -> bool:
+        try:
+            return silo in self._sessions and self._desk.current(silo, now) is not None
+        except RefusedError:
+            return False
+
+    # Updates and closing
+
+    def _finish_upload(self, task: UploadTask, verdict: Verdict) -> bytes:
+        if isinstance(verdict, InitialModel):
+            if self._state.model is None:
+                self._state = replace(self._state, model=verdict.body)
+            return UploadAccepted(entry=None, receipt=None).encode()
+        return self._uploads.record(task, verdict, self._attempt)
+
+    def _close_if_due(self) -> bool:
+        attempt, ledger = self._attempt, self._ledger
+        if attempt is None or attempt.deadline is None or attempt.checking:
+            return False
+        if not attempt.is_complete() and self._ports.clock() < attempt.deadline:
+            return False
+        cohort = ledger.history.cohort()
+        if self._agreement.cohort_is_sufficient([member.silo for member in cohort]):
+            ledger.record(
+                RoundCommitted(
+                    time=ledger.now(), round=attempt.round, attempt=attempt.attempt, cohort=cohort, privacy_charge=0.0
+                )
+            )
+            return True
+        abandoned = RoundAbandoned(
+            time=ledger.now(), round=attempt.round, attempt=attempt.attempt, reason=BELOW_MINIMUM_COHORT, silo=None
+        )
+        self._conclude(Result(entry=abandoned, state=self._state))
+        return True
+
+    def _conclude(self, result: Result) -> None:
+        """The attempt has ended: log how and, if enough silos are here, what comes next."""
+        self._attempt, self._votes, self._cosigned_note = None, None, None
+        self._ledger.stage(result.entry)
+        self._state = result.state
+        over = self._ledger.history.published_rounds >= self._agreement.federation.rounds
+        if over or self._suffices(self._joined()):
+            self._open_next()
+        else:
+            self._ledger.flush()
+        self._closing.forget(self._ledger.history, self._state)

@@ -1,0 +1,196 @@
+"""Starting the enclave: from nothing, or from a store that holds a log.
+
+A store is believed only as far as it authenticates itself: leaf 0 names the sealed state that holds the log key, the log
+verifies under that key, its entries pass the transition table, the newest state that they name opens, and the bodies
+that it names are there. Whether the store is the *newest* one can't be known here; the silos know (DESIGN §8).
+
+What a crash leaves, by the last write that was durable, and what the next start does:
+
+    genesis state            a file that nothing names; there is no log: genesis again, under another key
+    genesis and started      the federation goes on
+    update.accepted          the attempt is abandoned ("restart"), silos train for the next
+    round.committed          the same; the aggregate, if any, was never released
+    new bodies, new state    the same; files that nothing names are deleted
+    round.published          the round stands; the next one is opened once the quorum cosigns this boot
+"""
+
+from dataclasses import replace
+
+from appliance.enclave.bodies import Bodies, BodyError
+from appliance.enclave.boot import Boot
+from appliance.enclave.closing import Closing
+from appliance.enclave.ledger import Ledger
+from appliance.enclave.machine import Enclave, Ports
+from appliance.enclave.sealed_state import EnclaveState, StateError, StateVault
+from attestation.collect import Platform
+from audit.entries import ApplianceStarted, LogGenesis, RoundAbandoned, parse_entry
+from audit.log import LogReader, LogWriter
+from audit.replay import RESTART, DivergenceError, History, Phase
+from audit.store import Store, StoreError
+from protocol.agreement import Agreement
+from protocol.errors import ProtocolError
+from protocol.fields import format_digest
+from protocol.keys import SigningKey
+from protocol.layout import Layout
+from protocol.sealing import BlobKind
+
+
+class StartRefusedError(Exception):
+    """This store, agreement and layout do not go together, or the store is damaged. The message says which."""
+
+
+def start(
+    *, agreement: Agreement, layout: Layout, store: Store, platform: Platform, ports: Ports, threads: int = 1
+) -> Enclave:
+    """Boot an enclave. Raises `StartRefusedError`; `StoreError` if the store can't be written."""
+    if layout.digest != agreement.model.layout:
+        raise StartRefusedError(
+            f"layout.json: expected {format_digest(agreement.model.layout)}, as the agreement says, "
+            f"found {format_digest(layout.digest)}; use the layout that was made with the agreement"
+        )
+    accepted = {values.tee for values in agreement.appliance}
+    if platform.tee not in accepted:
+        raise StartRefusedError(
+            f"TEE: expected one of {', '.join(sorted(accepted))}, as the agreement says, found {platform.tee}"
+        )
+    vault = StateVault(
+        store=store,
+        sealing_key=platform.sealing_key(),
+        agreement=agreement.digest,
+        origin=agreement.log.origin,
+        random=ports.random,
+    )
+    starter = _Starter(agreement, layout, store, platform, ports, vault, threads)
+    try:
+        return starter.resume() if store.exists("log/checkpoint") else starter.genesis()
+    except (StateError, BodyError, DivergenceError) as error:
+        raise StartRefusedError(f"the store is damaged, or older than its own log: {error}") from error
+    except StoreError:
+        raise
+    except ProtocolError as error:
+        raise StartRefusedError(f"the store's log does not verify: {error}") from error
+
+
+class _Starter:
+    def __init__(
+        self,
+        agreement: Agreement,
+        layout: Layout,
+        store: Store,
+        platform: Platform,
+        ports: Ports,
+        vault: StateVault,
+        threads: int,
+    ) -> None:
+        self._agreement = agreement
+        self._layout = layout
+        self._store = store
+        self._platform = platform
+        self._ports = ports
+        self._vault = vault
+        self._threads = threads
+
+    def genesis(self) -> Enclave:
+        """A new log under a new key."""
+        log_key = SigningKey(self._ports.random(32))
+        boot = self._begin(log_key)
+        state = EnclaveState(log_seed=log_key.seed(), model=None, control=None)
+        digest = self._vault.save(state)
+        log = LogWriter.create(self._store, self._agreement.log.origin, log_key)
+        ledger = Ledger(log=log, history=History(self._agreement), clock=self._ports.clock)
+        ledger.put_object(self._agreement.source)
+        ledger.put_object(self._layout.encode())
+        genesis = LogGenesis(
+            time=ledger.now(),
+            agreement=self._agreement.digest,
+            origin=self._agreement.log.origin,
+            boot_id=boot.boot_id,
+            keys=boot.keys,
+            evidence=ledger.put_object(boot.unattended_evidence("genesis").encode()),
+            state=digest,
+        )
+        ledger.stage(genesis)
+        return self._started(boot, ledger, state)
+
+    def resume(self) -> Enclave:
+        """Go on with the store's log."""
+        reader = LogReader(self._store)
+        genesis = parse_entry(reader.entry(0))
+        if not isinstance(genesis, LogGenesis):
+            raise StartRefusedError(f"the store's log begins with {genesis.KIND}, not with log.genesis")
+        if genesis.agreement != self._agreement.digest:
+            raise StartRefusedError(
+                f"the store belongs to agreement {format_digest(genesis.agreement)}, "
+                f"this appliance was given {format_digest(self._agreement.digest)}; one store holds one agreement"
+            )
+        log_key = SigningKey(self._vault.load(genesis.state).log_seed)
+        if log_key.public.raw != genesis.keys.log:
+            raise StartRefusedError("the sealed state holds another log key than the log's first entry")
+        log = LogWriter.open(self._store, self._agreement.log.origin, log_key)
+        history = History(self._agreement)
+        ledger = Ledger.replay(log=log, history=history, clock=self._ports.clock)
+        state = self._vault.load(history.state or genesis.state)
+        if history.control is None:
+            # A control.reset came after the state was sealed: c = 0 has no body.
+            state = replace(state, control=None)
+        return self._started(self._begin(log_key), ledger, state)
+
+    def _begin(self, log_key: SigningKey) -> Boot:
+        return Boot.begin(
+            agreement=self._agreement.digest,
+            origin=self._agreement.log.origin,
+            log_key=log_key,
+            platform=self._platform,
+            random=self._ports.random,
+            now=self._ports.clock(),
+        )
+
+    def _started(self, boot: Boot, ledger: Ledger, state: EnclaveState) -> Enclave:
+        bodies = Bodies(
+            store=self._store,
+            layout=self._layout,
+            agreement=self._agreement.digest,
+            origin=self._agreement.log.origin,
+            boot_id=boot.boot_id,
+            log_key=boot.log_key,
+            random=self._ports.random,
+        )
+        for kind, body in ((BlobKind.MODEL, state.model), (BlobKind.CONTROL, state.control)):
+            if body is not None:
+                bodies.open(kind, body)
+        ledger.stage(
+            ApplianceStarted(
+                time=ledger.now(),
+                agreement=self._agreement.digest,
+                boot_id=boot.boot_id,
+                keys=boot.keys,
+                evidence=ledger.put_object(boot.unattended_evidence("boot").encode()),
+            )
+        )
+        history = ledger.history
+        if history.phase is Phase.INTERRUPTED:
+            ledger.stage(
+                RoundAbandoned(
+                    time=ledger.now(), round=history.round, attempt=history.attempt, reason=RESTART, silo=None
+                )
+            )
+        ledger.flush()
+        closing = Closing(
+            agreement=self._agreement,
+            layout=self._layout,
+            bodies=bodies,
+            vault=self._vault,
+            ledger=ledger,
+            threads=self._threads,
+        )
+        closing.forget(history, state)
+        return Enclave(
+            agreement=self._agreement,
+            layout=self._layout,
+            boot=boot,
+            ledger=ledger,
+            bodies=bodies,
+            closing=closing,
+            state=state,
+            ports=self._ports,
+        )

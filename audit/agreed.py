@@ -1,0 +1,22 @@
+"""What an agreement says about its log, in the log's own terms: keys, cosigners and the quorum."""
+
+from audit.note import VerifierKey
+from audit.quorum import Cosigner, Quorum
+from protocol.agreement import Agreement, SiloTerms
+from protocol.keys import VerifyingKey
+
+
+def log_key_of(agreement: Agreement, key: VerifyingKey) -> VerifierKey:
+    """The verifier key of the agreement's log under the key that evidence vouched for."""
+    return VerifierKey.of_log(agreement.log.origin, key)
+
+
+def cosigner_of(agreement: Agreement, silo: SiloTerms) -> VerifierKey:
+    """A silo's key as a witness: its identity key under the name `<origin>/<silo>`."""
+    return VerifierKey.of_cosigner(f"{agreement.log.origin}/{silo.name}", silo.identity)
+
+
+def quorum_of(agreement: Agreement) -> Quorum:
+    """The silos, one vote an owner, and how many owners it takes."""
+    cosigners = tuple(Cosigner(owner=silo.owner, key=cosigner_of(agreement, silo)) for silo in agreement.silos)
+    return Quorum(cosigners=cosigners, required=agreement.log.cosigners)

@@ -1,0 +1,359 @@
+"""The log's semantics as one transition table: what may follow what, and what every entry must agree with.
+
+Both ends run it. The enclave applies each entry before it writes it, so that it can't log what an audit would
+refuse, and restores itself from the log by the same calls; the auditor applies every entry that he reads and names
+the first that doesn't follow. Pure: no bytes are read and no evidence appraised here (`audit.verify` does that).
+
+    phase         may be followed by
+    EMPTY         log.genesis
+    CREATED       appliance.started
+    IDLE          silo.admitted  silo.refused  round.opened  control.reset  log.closed  appliance.started
+    COLLECTING    silo.admitted  silo.refused  update.accepted  update.refused  round.committed  round.abandoned
+                  appliance.started → INTERRUPTED
+    COMMITTED     silo.admitted  silo.refused  round.published  round.abandoned  appliance.started → INTERRUPTED
+    INTERRUPTED   round.abandoned(restart)  appliance.started
+    CLOSED        silo.admitted  silo.refused  appliance.started
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from audit.entries import (
+    ApplianceStarted,
+    CohortMember,
+    ControlReset,
+    Entry,
+    LogClosed,
+    LogGenesis,
+    RoundAbandoned,
+    RoundCommitted,
+    RoundOpened,
+    RoundPublished,
+    SiloAdmitted,
+    SiloRefused,
+    UpdateAccepted,
+    UpdateRefused,
+)
+from protocol.agreement import Agreement, SiloTerms, Strategy
+from protocol.errors import RefusalCode, RefusedError
+
+
+class Phase(StrEnum):
+    """Where the federation stands after an entry."""
+
+    EMPTY = "empty"
+    CREATED = "created"
+    IDLE = "idle"
+    COLLECTING = "collecting"
+    COMMITTED = "committed"
+    INTERRUPTED = "interrupted"
+    CLOSED = "closed"
+
+
+_ANYTIME = frozenset({SiloAdmitted, SiloRefused})
+ALLOWED: dict[Phase, frozenset[type[Entry]]] = {
+    Phase.EMPTY: frozenset({LogGenesis}),
+    Phase.CREATED: frozenset({ApplianceStarted}),
+    Phase.IDLE: _ANYTIME | {RoundOpened, ControlReset, LogClosed, ApplianceStarted},
+    Phase.COLLECTING: _ANYTIME | {UpdateAccepted, UpdateRefused, RoundCommitted, RoundAbandoned, ApplianceStarted},
+    Phase.COMMITTED: _ANYTIME | {RoundPublished, RoundAbandoned, ApplianceStarted},
+    Phase.INTERRUPTED: frozenset({RoundAbandoned, ApplianceStarted}),
+    Phase.CLOSED: _ANYTIME | {ApplianceStarted},
+}
+
+
+RESTART = "restart"
+BELOW_MINIMUM_COHORT = "below-minimum-cohort"
+# The sender's doing: another plaintext under the tags that were admitted. It is barred from then on.
+CHANGED_AFTER_ADMISSION = "changed-after-admission"
+# The store's doing: the bytes no longer have the tags that were admitted.
+SPOOL_CHANGED = "spool-changed"
+# The next model would not be finite: the agreement allows steps that are too long.
+OVERFLOW = "overflow"
+
+
+class DivergenceError(Exception):
+    """An entry that doesn't follow from the ones before it: a lie, or a bug. Names the entry and what is wrong."""
+
+    def __init__(self, index: int, kind: str | None, problem: str) -> None:
+        super().__init__(f"entry {index} ({kind}): {problem}")
+        self.index = index
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How an attempt ended: the index of its terminal entry, and the silos whose updates it used."""
+
+    index: int
+    used: dict[str, bytes]
+
+
+class History:
+    """The state that the entries so far amount to. Everything that affects state lives here."""
+
+    def __init__(self, agreement: Agreement) -> None:
+        self.agreement = agreement
+        self.size = 0
+        self.phase = Phase.EMPTY
+        self.genesis: LogGenesis | None = None
+        self.started: ApplianceStarted | None = None
+        self.started_index = 0
+        self.boots: set[bytes] = set()
+        self.admitted: dict[str, SiloAdmitted] = {}
+        self.published_rounds = 0
+        self.attempt = 0
+        self.model = agreement.model.initial
+        self.control: bytes | None = None
+        self.control_epoch = 0
+        self.state: bytes | None = None
+        self.parents: dict[str, bytes] = {}
+        self.opened: RoundOpened | None = None
+        self.opened_index = 0
+        self.updates: dict[str, UpdateAccepted] = {}
+        self.refused: dict[str, UpdateRefused] = {}
+        self.upload_ids: set[bytes] = set()
+        self.committed: RoundCommitted | None = None
+        self.outcomes: dict[tuple[int, int], Outcome] = {}
+        self.reset_due: str | None = None
+        self.barred: set[str] = set()
+
+    @property
+    def uses_controls(self) -> bool:
+        return self.agreement.training.strategy is Strategy.SCAFFOLD
+
+    @property
+    def round(self) -> int:
+        """The number of the round that is open, or would be opened next."""
+        return self.published_rounds + 1
+
+    def cohort(self) -> tuple[CohortMember, ...]:
+        """What a commit must hold now: every accepted update, in the agreement's order, with its weight."""
+        return tuple(
+            CohortMember(silo=silo.name, upload_id=update.upload_id, update=update.update, weight=silo.weight)
+            for silo in self.agreement.silos
+            if (update := self.updates.get(silo.name)) is not None
+        )
+
+    def apply(self, entry: Entry) -> None:
+        """Take the next entry; raises `DivergenceError` and changes nothing if it doesn't follow."""
+        kind = type(entry)
+        if kind not in ALLOWED[self.phase]:
+            raise self._diverges(entry, f"may not follow in phase {self.phase}")
+        check, take = _TRANSITIONS[kind]
+        check(self, entry)
+        take(self, entry)
+        self.size += 1
+
+    def _diverges(self, entry: Entry, problem: str) -> DivergenceError:
+        return DivergenceError(self.size, entry.KIND, problem)
+
+    def _require(self, entry: Entry, what: str, expected: object, found: object) -> None:
+        if expected != found:
+            raise self._diverges(entry, f"{what}: expected {_shown(expected)}, found {_shown(found)}")
+
+    def _boot(self, entry: Entry, boot_id: bytes) -> None:
+        self._require(entry, "boot id", self.started.boot_id if self.started else None, boot_id)
+
+    def _terms(self, entry: Entry, silo: str) -> SiloTerms:
+        try:
+            return self.agreement.silo(silo)
+        except RefusedError as error:
+            raise self._diverges(entry, f"the agreement names no silo {silo!r}") from error
+
+    def _attempt(self, entry: Entry, round_number: int, attempt: int) -> None:
+        self._require(entry, "round and attempt", (self.round, self.attempt), (round_number, attempt))
+
+    # log.genesis, appliance.started
+
+    def _check_genesis(self, entry: LogGenesis) -> None:
+        self._require(entry, "agreement", self.agreement.digest, entry.agreement)
+        self._require(entry, "origin", self.agreement.log.origin, entry.origin)
+
+    def _take_genesis(self, entry: LogGenesis) -> None:
+        self.genesis, self.state, self.phase = entry, entry.state, Phase.CREATED
+
+    def _check_started(self, entry: ApplianceStarted) -> None:
+        self._require(entry, "agreement", self.agreement.digest, entry.agreement)
+        if self.genesis is None:
+            raise self._diverges(entry, "no genesis before it")
+        self._require(entry, "log key", self.genesis.keys.log, entry.keys.log)
+        if self.phase is Phase.CREATED:
+            self._require(entry, "boot id of the genesis", self.genesis.boot_id, entry.boot_id)
+            self._require(entry, "keys of the genesis", self.genesis.keys, entry.keys)
+        elif entry.boot_id in self.boots:
+            raise self._diverges(entry, "boot id: expected a new one, found one used before")
+
+    def _take_started(self, entry: ApplianceStarted) -> None:
+        self.started, self.started_index = entry, self.size
+        self.boots.add(entry.boot_id)
+        self.admitted.clear()
+        if self.phase in (Phase.COLLECTING, Phase.COMMITTED):
+            self.phase = Phase.INTERRUPTED
+        elif self.phase is Phase.CREATED:
+            self.phase = Phase.IDLE
+
+    # silo.admitted, silo.refused
+
+    def _check_admitted(self, entry: SiloAdmitted) -> None:
+        self._boot(entry, entry.boot_id)
+        terms = self._terms(entry, entry.silo)
+        self._require(entry, "owner", terms.owner, entry.owner)
+        self._require(entry, "jurisdiction", terms.jurisdiction, entry.jurisdiction)
+
+    def _take_admitted(self, entry: SiloAdmitted) -> None:
+        self.admitted[entry.silo] = entry
+
+    def _check_silo_refused(self, entry: SiloRefused) -> None:
+        self._boot(entry, entry.boot_id)
+        self._terms(entry, entry.silo)
+
+    def _take_nothing(self, entry: Entry) -> None:
+        pass
+
+    # round.opened, update.accepted, update.refused
+
+    def _check_opened(self, entry: RoundOpened) -> None:
+        training = self.agreement.training
+        self._boot(entry, entry.boot_id)
+        self._require(entry, "round and attempt", (self.round, self.attempt + 1), (entry.round, entry.attempt))
+        if self.published_rounds >= self.agreement.federation.rounds:
+            raise self._diverges(entry, f"all {self.agreement.federation.rounds} rounds are published")
+        if self.reset_due is not None:
+            raise self._diverges(entry, f"expected the control.reset that {self.reset_due} is due")
+        self._require(entry, "model", self.model, entry.model)
+        self._require(entry, "control variate", self.control, entry.control)
+        self._require(entry, "control epoch", self.control_epoch, entry.control_epoch)
+        self._require(entry, "strategy", str(training.strategy), entry.strategy)
+        self._require(entry, "local steps", training.local_steps, entry.local_steps)
+        self._require(entry, "learning rate", training.learning_rate, entry.learning_rate)
+        self._require(entry, "server learning rate", training.server_learning_rate, entry.server_learning_rate)
+
+    def _take_opened(self, entry: RoundOpened) -> None:
+        self.opened, self.opened_index, self.attempt = entry, self.size, entry.attempt
+        self.updates, self.refused, self.committed = {}, {}, None
+        self.phase = Phase.COLLECTING
+
+    def _check_update(self, entry: UpdateAccepted | UpdateRefused) -> None:
+        self._attempt(entry, entry.round, entry.attempt)
+        self._terms(entry, entry.silo)
+        if entry.silo in self.updates or entry.silo in self.refused:
+            raise self._diverges(entry, f"{entry.silo} has a complete upload in this attempt already")
+        if entry.silo not in self.admitted:
+            raise self._diverges(entry, f"{entry.silo} was not admitted in this boot")
+        if entry.time >= self.admitted[entry.silo].expires:
+            raise self._diverges(entry, f"{entry.silo}'s admission had expired")
+        if entry.upload_id in self.upload_ids:
+            raise self._diverges(entry, "upload id: expected a new one, found one used before")
+
+    def _check_accepted(self, entry: UpdateAccepted) -> None:
+        self._check_update(entry)
+        if entry.silo in self.barred:
+            raise self._diverges(entry, f"{entry.silo} is barred: its bytes changed after admission")
+        if self.uses_controls:
+            self._require(entry, "parent", self.parents.get(entry.silo), entry.parent)
+
+    def _take_accepted(self, entry: UpdateAccepted) -> None:
+        self.updates[entry.silo] = entry
+        self.upload_ids.add(entry.upload_id)
+
+    def _take_update_refused(self, entry: UpdateRefused) -> None:
+        self.refused[entry.silo] = entry
+        self.upload_ids.add(entry.upload_id)
+        if self.uses_controls and entry.code == RefusalCode.WRONG_PARENT:
+            self.reset_due = entry.silo
+
+    # round.committed, round.published, round.abandoned
+
+    def _check_committed(self, entry: RoundCommitted) -> None:
+        self._attempt(entry, entry.round, entry.attempt)
+        self._require(entry, "cohort (every accepted update, once)", self.cohort(), entry.cohort)
+        if not self.agreement.cohort_is_sufficient([member.silo for member in entry.cohort]):
+            raise self._diverges(entry, "the cohort is below the agreement's minimum")
+
+    def _take_committed(self, entry: RoundCommitted) -> None:
+        self.committed, self.phase = entry, Phase.COMMITTED
+
+    def _check_published(self, entry: RoundPublished) -> None:
+        self._attempt(entry, entry.round, entry.attempt)
+        self._require(entry, "cohort", self.committed.cohort if self.committed else (), entry.cohort)
+        self._require(entry, "model in", self.model, entry.model_in)
+        self._require(entry, "control variate in", self.control, entry.control_in)
+        self._require(entry, "a control variate out", self.uses_controls, entry.control_out is not None)
+
+    def _take_published(self, entry: RoundPublished) -> None:
+        used = {member.silo: member.upload_id for member in entry.cohort}
+        self._end_attempt(used)
+        self.parents.update(used)
+        self.model, self.control, self.state = entry.model_out, entry.control_out, entry.state
+        self.published_rounds, self.attempt = entry.round, 0
+
+    def _check_abandoned(self, entry: RoundAbandoned) -> None:
+        self._attempt(entry, entry.round, entry.attempt)
+        silos = [member.silo for member in self.cohort()]
+        if self.phase is Phase.INTERRUPTED:
+            self._require(entry, "reason", RESTART, entry.reason)
+        elif self.phase is Phase.COMMITTED:
+            if entry.reason not in (CHANGED_AFTER_ADMISSION, SPOOL_CHANGED, OVERFLOW):
+                raise self._diverges(entry, f"reason: {entry.reason} ends no committed attempt")
+            if entry.reason != OVERFLOW and entry.silo not in silos:
+                raise self._diverges(entry, "names no member of the committed cohort")
+        else:
+            self._require(entry, "reason", BELOW_MINIMUM_COHORT, entry.reason)
+            if self.agreement.cohort_is_sufficient(silos):
+                raise self._diverges(entry, "the cohort reached the agreement's minimum")
+
+    def _take_abandoned(self, entry: RoundAbandoned) -> None:
+        if entry.reason == CHANGED_AFTER_ADMISSION and entry.silo is not None:
+            self.barred.add(entry.silo)
+        self._end_attempt({})
+
+    def _end_attempt(self, used: dict[str, bytes]) -> None:
+        self.outcomes[(self.round, self.attempt)] = Outcome(index=self.size, used=used)
+        self.opened, self.phase = None, Phase.IDLE
+        self.updates, self.refused, self.committed = {}, {}, None
+
+    # control.reset, log.closed
+
+    def _check_reset(self, entry: ControlReset) -> None:
+        if self.reset_due is None:
+            raise self._diverges(entry, "no silo's lost control variate is on record")
+        self._require(entry, "silo", self.reset_due, entry.silo)
+        self._require(entry, "epoch", self.control_epoch + 1, entry.epoch)
+
+    def _take_reset(self, entry: ControlReset) -> None:
+        self.control, self.control_epoch, self.reset_due = None, entry.epoch, None
+        self.parents.clear()
+
+    def _check_closed(self, entry: LogClosed) -> None:
+        self._boot(entry, entry.boot_id)
+        self._require(entry, "published rounds", self.agreement.federation.rounds, self.published_rounds)
+        self._require(entry, "rounds", self.published_rounds, entry.rounds)
+        self._require(entry, "model", self.model, entry.model)
+
+    def _take_closed(self, entry: LogClosed) -> None:
+        self.opened_index, self.phase = self.size, Phase.CLOSED
+
+
+_Step = Callable[[History, Any], None]
+_TRANSITIONS: dict[type[Entry], tuple[_Step, _Step]] = {
+    LogGenesis: (History._check_genesis, History._take_genesis),
+    ApplianceStarted: (History._check_started, History._take_started),
+    SiloAdmitted: (History._check_admitted, History._take_admitted),
+    SiloRefused: (History._check_silo_refused, History._take_nothing),
+    RoundOpened: (History._check_opened, History._take_opened),
+    UpdateAccepted: (History._check_accepted, History._take_accepted),
+    UpdateRefused: (History._check_update, History._take_update_refused),
+    RoundCommitted: (History._check_committed, History._take_committed),
+    RoundPublished: (History._check_published, History._take_published),
+    RoundAbandoned: (History._check_abandoned, History._take_abandoned),
+    ControlReset: (History._check_reset, History._take_reset),
+    LogClosed: (History._check_closed, History._take_closed),
+}
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.hex()[:16] + "…"
+    return str(value)[:160]
