@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from attestation import Evidence
-from attestation.collect import Platform
+from attestation.collect.platform import Platform
 from protocol.credentials import CertificateAuthority
 from protocol.enrolment import ApplianceKeys
 from protocol.keys import SEALING_SEED_BYTES, Secret, SealingKey, SigningKey

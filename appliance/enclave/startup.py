@@ -22,7 +22,7 @@ from appliance.enclave.closing import Closing
 from appliance.enclave.ledger import Ledger
 from appliance.enclave.machine import Enclave, Ports
 from appliance.enclave.sealed_state import EnclaveState, StateError, StateVault
-from attestation.collect import Platform
+from attestation.collect.platform import Platform
 from audit.entries import ApplianceStarted, LogGenesis, RoundAbandoned, parse_entry
 from audit.log import LogReader, LogWriter
 from audit.replay import RESTART, DivergenceError, History, Phase
