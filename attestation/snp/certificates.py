@@ -14,7 +14,6 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import NameOID
 
 from attestation.errors import EvidenceMalformed
@@ -77,9 +76,9 @@ class EndorsementKey:
         field = f"{kind.upper()} certificate"
         try:
             public_key = certificate.public_key()
-            extensions = _amd_extensions(certificate, field)
         except _UNREADABLE as error:
-            raise EvidenceMalformed(field, expected="a readable certificate", found=type(error).__name__) from error
+            raise EvidenceMalformed(f"{field} key", expected="P-384", found=type(error).__name__) from error
+        extensions = _amd_extensions(certificate, field)
         if certificate.version is not x509.Version.v3:
             raise EvidenceMalformed(f"{field} version", expected="v3", found=certificate.version.name)
         if not isinstance(public_key, ec.EllipticCurvePublicKey) or not isinstance(public_key.curve, ec.SECP384R1):
@@ -105,14 +104,15 @@ class EndorsementKey:
 def load_certificate(der: bytes, field: str) -> x509.Certificate:
     """Parse one DER certificate without trailing bytes; raises `EvidenceMalformed` naming `field`.
 
-    All VCEK and VLEK certificates have the serial number 0, of which the library warns: silenced here and nowhere
-    else. Names and dates are read once, so that a certificate returned here has readable ones.
+    All VCEK and VLEK certificates have the serial number 0, of which the library warns, as it does of odd names:
+    silenced here and nowhere else. What is read lazily is read here once, so that what is returned is readable.
     """
     try:
         with _FILTERS, warnings.catch_warnings():
-            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            warnings.simplefilter("ignore")
             certificate = x509.load_der_x509_certificate(der)
-        _ = certificate.subject, certificate.issuer, certificate.not_valid_before_utc, certificate.not_valid_after_utc
+            _ = certificate.subject, certificate.issuer, certificate.extensions
+            _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     except _UNREADABLE as error:
         raise EvidenceMalformed(field, expected="a DER X.509 certificate", found=type(error).__name__) from error
     return certificate

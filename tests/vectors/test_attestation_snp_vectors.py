@@ -1,0 +1,335 @@
+"""Real SEV-SNP reports: accepted at their time; refused after it, with a bit changed, or for other reference values."""
+
+import base64
+import json
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from attestation import (
+    AttestationError,
+    Evidence,
+    EvidenceNotAuthentic,
+    EvidenceRefused,
+    SnpReferenceValues,
+    Tee,
+    appraise,
+)
+from attestation.reference_values import ANY_CHIP, IdBlock
+from attestation.snp.authenticate import authenticate
+from attestation.snp.certificates import EndorsementKey, load_certificate
+from attestation.snp.flags import PlatformFlag, SigningKey
+from attestation.snp.product import Product
+from attestation.snp.report import REPORT_BYTES, SIGNED_BYTES, SignedReport
+from attestation.snp.roots import vendor_roots
+from attestation.snp.tcb import TcbVersion
+
+DATA = Path(__file__).parent / "data" / "snp"
+PEM = re.compile(rb"-----BEGIN CERTIFICATE-----([^-]+)-----END CERTIFICATE-----")
+AWS = "CN=cc-us-east-2.amazonaws.com"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    name: str
+    report: bytes
+    endorsements: tuple[bytes, ...]
+    facts: dict
+
+    @property
+    def time(self) -> datetime:
+        return datetime.fromisoformat(self.facts["time"])
+
+    @property
+    def not_after(self) -> datetime:
+        return datetime.fromisoformat(self.facts["not_after"])
+
+    @property
+    def report_data(self) -> bytes:
+        return bytes.fromhex(self.facts["report_data"])
+
+    def evidence(self, tee: Tee = Tee.SEV_SNP) -> Evidence:
+        return Evidence(tee=tee, report=self.report, endorsements=self.endorsements)
+
+
+def certificates(path: str | None) -> tuple[bytes, ...]:
+    if path is None:
+        return ()
+    data = (DATA / path).read_bytes()
+    if not path.endswith(".pem"):
+        return (data,)
+    return tuple(base64.b64decode(body) for body in PEM.findall(data))
+
+
+def load() -> list[Case]:
+    cases = json.loads((DATA / "cases.json").read_text())
+    return [
+        Case(
+            name=case["name"],
+            report=(DATA / case["report"]).read_bytes(),
+            endorsements=certificates(case["certificates"]),
+            facts=case,
+        )
+        for case in cases
+    ]
+
+
+CASES = load()
+AUTHENTIC = [case for case in CASES if case.facts["verdict"] in ("valid", "policy_reject")]
+ACCEPTED = [case for case in CASES if case.facts["verdict"] == "valid" and case.facts["failure"] is None]
+REFUSED = [case for case in CASES if case.facts["failure"] is not None]
+
+
+def by_name(name: str) -> Case:
+    return next(case for case in CASES if case.name.startswith(name + " "))
+
+
+def values_for(case: Case) -> SnpReferenceValues:
+    """What an agreement that wants exactly this guest would say."""
+    report = SignedReport.parse(case.report).report
+    product = Product(case.facts["product"])
+    signer = SigningKey(case.facts["signer"].lower())
+    block = IdBlock(
+        id_key_digest=report.id_key_digest,
+        author_key_digest=report.author_key_digest,
+        family_id=report.family_id,
+        image_id=report.image_id,
+        minimum_guest_svn=report.guest_svn,
+    ) if any(report.id_key_digest) else None  # fmt: skip
+    return SnpReferenceValues(
+        tee=Tee.SEV_SNP,
+        products=(product,),
+        measurements=(bytes.fromhex(case.facts["measurement"]),),
+        minimum_tcb=(TcbVersion.parse(report.reported_tcb, product, "reported_tcb"),),
+        provisional_firmware=report.committed_tcb != report.current_tcb,
+        policies=(0x30000, 0x3001F),
+        platform_required=(),
+        mitigations_required=0,
+        vmpl=case.facts["vmpl"],
+        signing_keys=(signer,),
+        csp_ids=(AWS,) if signer is SigningKey.VLEK else (),
+        chip_ids=ANY_CHIP,
+        host_data=report.host_data,
+        id_block=block,
+    )
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def test_the_vectors_cover_products_versions_and_signers() -> None:
+    assert {case.facts["product"] for case in ACCEPTED} == {"Milan", "Genoa", "Turin"}
+    assert {case.facts["version"] for case in ACCEPTED} == {2, 3, 5}
+    assert {case.facts["signer"] for case in ACCEPTED} == {"VCEK", "VLEK"}
+    assert len(ACCEPTED) >= 14
+    assert len(REFUSED) >= 14
+
+
+@pytest.mark.parametrize("case", ACCEPTED, ids=lambda case: case.name)
+def test_a_real_report_is_accepted_at_its_time(case: Case) -> None:
+    verdict = appraise(case.evidence(), [values_for(case)], case.report_data, case.time)
+    assert verdict.measurement.hex() == case.facts["measurement"]
+    assert verdict.report_data == case.report_data
+    assert verdict.product == case.facts["product"]
+    assert not verdict.simulated
+    assert sorted({check.number for check in verdict.checks}) == list(range(1, 21))
+
+
+@pytest.mark.parametrize("case", AUTHENTIC, ids=lambda case: case.name)
+def test_a_real_report_is_authentic_until_its_last_second(case: Case) -> None:
+    authentic = authenticate(SignedReport.parse(case.report), case.endorsements, vendor_roots(), case.not_after)
+    assert authentic.product == case.facts["product"]
+    assert authentic.key.kind == case.facts["signer"].lower()
+    assert authentic.report.version == case.facts["version"]
+    assert authentic.report.vmpl == case.facts["vmpl"]
+
+
+@pytest.mark.parametrize("case", AUTHENTIC, ids=lambda case: case.name)
+@pytest.mark.parametrize("outside", ["a day late", "a second early"])
+def test_a_real_report_is_refused_outside_its_certificates_time(case: Case, outside: str) -> None:
+    now = case.not_after + timedelta(days=1) if outside == "a day late" else case.time - timedelta(seconds=1)
+    with pytest.raises(EvidenceNotAuthentic, match=r"validity of CN=SEV-V.EK.*expected a time from"):
+        appraise(case.evidence(), [values_for(case)], case.report_data, now)
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
+def test_a_bad_vector_is_refused_with_its_class_of_error(case: Case) -> None:
+    values = values_for(case) if case in AUTHENTIC else values_for(by_name("test-report"))
+    now = case.time if case in AUTHENTIC else datetime.fromisoformat("2024-06-01T00:00:00Z")
+    report_data = case.report_data if case in AUTHENTIC else bytes(63) + b"\1"
+    with pytest.raises(AttestationError) as refused:
+        appraise(case.evidence(), [values], report_data, now)
+    assert type(refused.value).__name__ == case.facts["failure"]
+    if case.facts["field"] is not None:
+        assert refused.value.field == case.facts["field"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_report_and_certificate_of_different_reports_are_refused(case: Case) -> None:
+    """Every report, with every other report's certificate, inside the time of both."""
+    now = datetime.fromisoformat("2025-03-01T00:00:00Z")
+    others = {other.endorsements for other in AUTHENTIC} - {case.endorsements}
+    twin = by_name("milan_attestation_report").report
+    for endorsements in sorted(others):
+        if case.report == twin and endorsements in {c.endorsements for c in AUTHENTIC if c.report == twin}:
+            continue
+        with pytest.raises(AttestationError):
+            appraise(
+                Evidence(tee=Tee.SEV_SNP, report=case.report, endorsements=endorsements),
+                [values_for(by_name("test-report"))],
+                bytes(63) + b"\1",
+                now,
+            )
+
+
+@pytest.mark.parametrize("name", ["test-report", "test-vlek-report", "genoa_oc_v5", "turin_oc"])
+def test_one_flipped_bit_of_the_report_is_refused(name: str) -> None:
+    case = by_name(name)
+    values = values_for(case)
+    for bit in range(0, 8 * REPORT_BYTES, 61):
+        with pytest.raises(AttestationError):
+            appraise(replace(case.evidence(), report=flipped(case.report, bit)), [values], case.report_data, case.time)
+
+
+@pytest.mark.parametrize("name", ["turin_oc"])
+def test_every_signed_byte_counts(name: str) -> None:
+    """Whatever parses with a changed byte fails at the signature, before anything in it is believed."""
+    case = by_name(name)
+    parsed = 0
+    for index in range(SIGNED_BYTES):
+        changed = flipped(case.report, 8 * index + index % 8)
+        try:
+            signed_report = SignedReport.parse(changed)
+        except AttestationError:
+            continue
+        parsed += 1
+        with pytest.raises(EvidenceNotAuthentic):
+            authenticate(signed_report, case.endorsements, vendor_roots(), case.time)
+    assert parsed > 400
+
+
+@pytest.mark.parametrize("name", ["milan_old_v2", "test-vlek-report", "turin_oc"])
+def test_one_flipped_bit_of_the_certificate_is_refused(name: str) -> None:
+    case = by_name(name)
+    values = values_for(case)
+    (certificate,) = case.endorsements
+    for bit in range(0, 8 * len(certificate), 41):
+        evidence = replace(case.evidence(), endorsements=(flipped(certificate, bit),))
+        with pytest.raises(AttestationError):
+            appraise(evidence, [values], case.report_data, case.time)
+
+
+@pytest.mark.parametrize("name", ["genoa_oc_v5", "test-vlek-report", "turin_oc"])
+def test_a_real_report_is_refused_where_simulated_ones_are_asked_for(name: str) -> None:
+    case = by_name(name)
+    values = replace(values_for(case), tee=Tee.SIMULATED)
+    with pytest.raises(EvidenceRefused, match="tee: expected simulated, found sev-snp"):
+        appraise(case.evidence(), [values], case.report_data, case.time)
+    with pytest.raises(EvidenceNotAuthentic, match=r"issuer of the V.EK"):
+        appraise(case.evidence(Tee.SIMULATED), [values], case.report_data, case.time)
+
+
+def changed(value: bytes) -> bytes:
+    return bytes([value[0] ^ 1]) + value[1:]
+
+
+def test_each_reference_value_counts() -> None:
+    """One value at a time is changed; the refusal names it."""
+    case = by_name("genoa")
+    good = values_for(case)
+    assert good.id_block is not None
+    tcb, block = good.minimum_tcb[0], good.id_block
+    variants = {
+        "products": replace(good, products=(Product.MILAN,), minimum_tcb=(replace(tcb, product=Product.MILAN),)),
+        "measurement": replace(good, measurements=(changed(good.measurements[0]),)),
+        "minimum_tcb (reported_tcb)": replace(good, minimum_tcb=(replace(tcb, microcode=tcb.microcode + 1),)),
+        "policies": replace(good, policies=(0x30000,)),
+        "platform_required": replace(good, platform_required=(PlatformFlag.TSME,)),
+        "mitigations_required": replace(good, mitigations_required=1),
+        "vmpl": replace(good, vmpl=1),
+        "signing_keys": replace(good, signing_keys=(SigningKey.VLEK,), csp_ids=(AWS,)),
+        "chip_ids": replace(good, chip_ids=(bytes(64),)),
+        "host_data": replace(good, host_data=changed(good.host_data)),
+        "id_block.id_key_digest": replace(good, id_block=replace(block, id_key_digest=changed(block.id_key_digest))),
+        "id_block.author_key_digest": replace(
+            good, id_block=replace(block, author_key_digest=changed(block.author_key_digest))
+        ),
+        "id_block.family_id": replace(good, id_block=replace(block, family_id=changed(block.family_id))),
+        "id_block.image_id": replace(good, id_block=replace(block, image_id=changed(block.image_id))),
+        "id_block.minimum_guest_svn": replace(
+            good, id_block=replace(block, minimum_guest_svn=block.minimum_guest_svn + 1)
+        ),
+    }
+    appraise(case.evidence(), [good], case.report_data, case.time)
+    for field, values in variants.items():
+        with pytest.raises(EvidenceRefused) as refused:
+            appraise(case.evidence(), [values], case.report_data, case.time)
+        assert refused.value.field == field
+
+
+@pytest.mark.parametrize("name", ["genoa_oc_v5", "test-vlek-report", "turin_oc", "milan_old_v2"])
+@pytest.mark.parametrize("component", ["bootloader", "tee", "snp", "microcode", "fmc"])
+def test_a_minimum_is_reached_component_by_component(name: str, component: str) -> None:
+    """One component too low is too low, however high the others are."""
+    case = by_name(name)
+    good = values_for(case)
+    tcb = good.minimum_tcb[0]
+    if component not in tcb.components():
+        pytest.skip(f"{tcb.product} has no {component}")
+    lower = dict.fromkeys(tcb.components(), 0)
+    minimum = replace(tcb, **{**lower, component: tcb.components()[component] + 1})
+    with pytest.raises(EvidenceRefused, match=f"too low in {component}"):
+        appraise(case.evidence(), [replace(good, minimum_tcb=(minimum,))], case.report_data, case.time)
+
+
+def test_a_providers_key_is_accepted_for_that_provider_only() -> None:
+    case = by_name("test-vlek-report")
+    values = replace(values_for(case), csp_ids=("CN=cc-eu-west-1.amazonaws.com",))
+    with pytest.raises(EvidenceRefused) as refused:
+        appraise(case.evidence(), [values], case.report_data, case.time)
+    assert refused.value.field == "csp_ids"
+    assert refused.value.found == AWS
+
+
+def test_firmware_that_can_be_rolled_back_is_refused_unless_accepted_in_words() -> None:
+    case = by_name("test-vlek-report")
+    values = replace(values_for(case), provisional_firmware=False)
+    with pytest.raises(EvidenceRefused) as refused:
+        appraise(case.evidence(), [values], case.report_data, case.time)
+    assert refused.value.field == "provisional_firmware"
+
+
+def test_a_chip_list_names_the_chip() -> None:
+    case = by_name("turin_oc")
+    chip_id = SignedReport.parse(case.report).report.chip_id
+    values = replace(values_for(case), chip_ids=(chip_id,))
+    assert appraise(case.evidence(), [values], case.report_data, case.time).product is Product.TURIN
+
+
+def test_the_vendors_own_chain_may_come_along_and_a_foreign_one_may_not() -> None:
+    case = by_name("snp_report")
+    assert len(case.endorsements) == 3
+    appraise(case.evidence(), [values_for(case)], case.report_data, case.time)
+    foreign = by_name("turin_oc")
+    with pytest.raises(AttestationError, match="endorsements: expected one VCEK or VLEK certificate, found 2"):
+        appraise(
+            replace(case.evidence(), endorsements=case.endorsements + foreign.endorsements),
+            [values_for(case)],
+            case.report_data,
+            case.time,
+        )
+
+
+def test_both_forms_of_the_hardware_id_are_read() -> None:
+    """`test-vcek-invalid-new.der` wraps it in an OCTET STRING, its older twin does not."""
+    keys = [
+        EndorsementKey.parse(load_certificate((DATA / "confidential-containers-trustee" / name).read_bytes(), "VCEK"))
+        for name in ("test-vcek-invalid-new.der", "test-vcek-invalid-legacy.der")
+    ]
+    assert keys[0].chip_id == keys[1].chip_id == bytes(range(64))
