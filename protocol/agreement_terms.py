@@ -159,7 +159,7 @@ def positive(fields: Fields, key: str) -> float:
     """A number above 0. TOML integers are accepted; nan, inf and what float32 could not hold are not."""
     expected = "a decimal number above 0 (1e-30 to 1e30)"
     value = fields.take(key, expected)
-    if type(value) not in (int, float) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise fields.error(key, expected, value)
     if not math.isfinite(value) or not _SMALLEST <= value <= _LARGEST:
         raise fields.error(key, expected, value)

@@ -104,7 +104,7 @@ class Tensor:
                 "shape", f"at most {MAXIMUM_DIMENSIONS} dimensions of 0 to 2^40", str(list(self.shape[:8]))
             )
         if self.dtype not in _DTYPES[self.section]:
-            raise self._error("dtype", f"one of {', '.join(_DTYPES[self.section])} for a {self.role}", self.dtype)
+            raise self._error("dtype", f"one of {', '.join(_DTYPES[self.section])} in role {self.role}", self.dtype)
 
     def _error(self, key: str, expected: str, found: str) -> MalformedError:
         return MalformedError(f"layout: tensor {self.name!r} {key}: expected {expected}, found {found[:80]}")

@@ -35,15 +35,15 @@ class LazyGroup(click.Group):
     def __init__(self, *, package: str, commands_help: Mapping[str, str], help: str) -> None:  # noqa: A002  click's name
         super().__init__(name="strongroom", help=help, no_args_is_help=True)
         self._package = package
-        self._help = dict(commands_help)
+        self.commands_help = dict(commands_help)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names, without importing anything."""
-        return list(self._help)
+        return list(self.commands_help)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one subcommand."""
-        if cmd_name not in self._help:
+        if cmd_name not in self.commands_help:
             return None
         command: click.Command = importlib.import_module(f"{self._package}.{cmd_name}").command
         return command
@@ -64,13 +64,15 @@ class LazyGroup(click.Group):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete names from the static help."""
-        names = [CompletionItem(name, help=text) for name, text in self._help.items() if name.startswith(incomplete)]
+        names = [
+            CompletionItem(name, help=text) for name, text in self.commands_help.items() if name.startswith(incomplete)
+        ]
         return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands from the static help."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(self._help.items()))
+            formatter.write_dl(list(self.commands_help.items()))
 
 
 cli = click.version_option(package_name="strongroom")(
