@@ -197,7 +197,9 @@ def _integer(extensions: dict[str, bytes], oid: str) -> int:
 
 def _ia5_string(extensions: dict[str, bytes], oid: str) -> str:
     value = extensions.get(oid, b"")
-    text = value[2:]
-    if len(text) not in range(1, 128) or value[:2] != bytes((_IA5_STRING, len(text))) or not text.isascii():
-        raise EvidenceMalformed(f"extension {oid}", expected="a short IA5String", found=value.hex()[:64] or "none")
-    return text.decode("ascii")
+    text = value[2:].decode("ascii", errors="replace")
+    if not 1 <= len(text) < 128 or value != bytes((_IA5_STRING, len(text))) + text.encode() or not text.isprintable():
+        raise EvidenceMalformed(
+            f"extension {oid}", expected="a short, printable IA5String", found=value.hex()[:64] or "none"
+        )
+    return text

@@ -274,18 +274,15 @@ def test_each_reference_value_counts() -> None:
 
 
 @pytest.mark.parametrize("name", ["genoa_oc_v5", "test-vlek-report", "turin_oc", "milan_old_v2"])
-@pytest.mark.parametrize("component", ["bootloader", "tee", "snp", "microcode", "fmc"])
-def test_a_minimum_is_reached_component_by_component(name: str, component: str) -> None:
-    """One component too low is too low, however high the others are."""
+def test_a_minimum_is_reached_component_by_component(name: str) -> None:
+    """One component too low is too low, however far the others are above their minimum."""
     case = by_name(name)
     good = values_for(case)
     tcb = good.minimum_tcb[0]
-    if component not in tcb.components():
-        pytest.skip(f"{tcb.product} has no {component}")
-    lower = dict.fromkeys(tcb.components(), 0)
-    minimum = replace(tcb, **{**lower, component: tcb.components()[component] + 1})
-    with pytest.raises(EvidenceRefused, match=f"too low in {component}"):
-        appraise(case.evidence(), [replace(good, minimum_tcb=(minimum,))], case.report_data, case.time)
+    for component, value in tcb.components().items():
+        minimum = replace(tcb, **{**dict.fromkeys(tcb.components(), 0), component: value + 1})
+        with pytest.raises(EvidenceRefused, match=f"too low in {component}"):
+            appraise(case.evidence(), [replace(good, minimum_tcb=(minimum,))], case.report_data, case.time)
 
 
 def test_a_providers_key_is_accepted_for_that_provider_only() -> None:
