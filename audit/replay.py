@@ -80,6 +80,8 @@ class DivergenceError(Exception):
     def __init__(self, index: int, kind: str | None, problem: str) -> None:
         super().__init__(f"entry {index} ({kind}): {problem}")
         self.index = index
+        self.kind = kind
+        self.problem = problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +203,7 @@ class History:
         terms = self._terms(entry, entry.silo)
         self._require(entry, "owner", terms.owner, entry.owner)
         self._require(entry, "jurisdiction", terms.jurisdiction, entry.jurisdiction)
+        self._require(entry, "expires", entry.time + self.agreement.federation.credential_seconds, entry.expires)
 
     def _take_admitted(self, entry: SiloAdmitted) -> None:
         self.admitted[entry.silo] = entry
@@ -229,6 +232,8 @@ class History:
         self._require(entry, "local steps", training.local_steps, entry.local_steps)
         self._require(entry, "learning rate", training.learning_rate, entry.learning_rate)
         self._require(entry, "server learning rate", training.server_learning_rate, entry.server_learning_rate)
+        deadline = self.agreement.federation.round_deadline_seconds
+        self._require(entry, "deadline in seconds", deadline, entry.deadline_seconds)
 
     def _take_opened(self, entry: RoundOpened) -> None:
         self.opened, self.opened_index, self.attempt = entry, self.size, entry.attempt
@@ -271,6 +276,8 @@ class History:
         self._require(entry, "cohort (every accepted update, once)", self.cohort(), entry.cohort)
         if not self.agreement.cohort_is_sufficient([member.silo for member in entry.cohort]):
             raise self._diverges(entry, "the cohort is below the agreement's minimum")
+        # mechanism = "none" is the only one yet, and charges nothing.
+        self._require(entry, "privacy charge", 0.0, entry.privacy_charge)
 
     def _take_committed(self, entry: RoundCommitted) -> None:
         self.committed, self.phase = entry, Phase.COMMITTED
@@ -292,6 +299,8 @@ class History:
     def _check_abandoned(self, entry: RoundAbandoned) -> None:
         self._attempt(entry, entry.round, entry.attempt)
         silos = [member.silo for member in self.cohort()]
+        if entry.reason not in (CHANGED_AFTER_ADMISSION, SPOOL_CHANGED):
+            self._require(entry, "silo", None, entry.silo)
         if self.phase is Phase.INTERRUPTED:
             self._require(entry, "reason", RESTART, entry.reason)
         elif self.phase is Phase.COMMITTED:
