@@ -123,7 +123,7 @@ def test_a_providers_key_of_every_product_is_accepted_with_or_without_a_masked_c
         appraise(authentic, values(product), REPORT_DATA)
 
 
-@pytest.mark.parametrize(("product", "other"), permutations(Product, 2))
+@pytest.mark.parametrize(("product", "other"), list(permutations(Product, 2)))
 def test_certificate_chain_and_report_are_of_one_product(product: Product, other: Product) -> None:
     authentic = authenticated(report(product), endorsement(product), roots(other))
     with pytest.raises(EvidenceRefused, match=f"productName: expected {other}, found {product}"):
