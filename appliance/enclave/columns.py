@@ -16,7 +16,7 @@ from appliance.enclave.merge_inputs import MergeInputs, MergeOutputs, UpdateChan
 from appliance.enclave.norm import SquareSum
 from appliance.enclave.strategies.base import Strategy
 from appliance.enclave.strategies.mean import maximum_into, weighted_mean_into
-from protocol.errors import RefusalCode, SignatureError, refuse
+from protocol.errors import ProtocolError, RefusalCode, refuse
 from protocol.layout import Chunk, Layout, Rule
 from protocol.sealing.content_key import TAG_BYTES
 
@@ -93,9 +93,8 @@ class Worker:
         model = self._model.values_for(chunk)
         match chunk.section.rule:
             case Rule.TRAIN:
-                self._open_control(chunk)
+                control = self._open_control(chunk)
                 updates = self._open_updates(chunk)
-                control = self._control.values_for(chunk) if self._outputs.control is not None else None
                 self._strategy.combine(model, control, updates, self._cohort, self._scratch)
                 self._write_control(chunk)
             case Rule.MEAN:
@@ -113,13 +112,15 @@ class Worker:
         body.reader.open_chunk(chunk.index, body.content_key, plaintext, self._ciphertext)
         self._findings.old_model.put(chunk.index, plaintext)
 
-    def _open_control(self, chunk: Chunk) -> None:
-        body, plaintext = self._inputs.control, self._control.bytes_for(chunk)
+    def _open_control(self, chunk: Chunk) -> Tensor | None:
+        if self._outputs.control is None:
+            return None
+        body, plaintext, values = self._inputs.control, self._control.bytes_for(chunk), self._control.values_for(chunk)
         if body is None:
-            self._control.values_for(chunk).zero_()
-            return
+            return values.zero_()
         body.reader.open_chunk(chunk.index, body.content_key, plaintext, self._ciphertext)
         self._findings.old_control.put(chunk.index, plaintext)
+        return values
 
     def _open_updates(self, chunk: Chunk) -> list[Tensor]:
         opened = []
@@ -128,7 +129,7 @@ class Worker:
             try:
                 plaintext = buffer.bytes_for(chunk)
                 inspection.reader.open_chunk(chunk.index, inspection.content_key, plaintext, self._ciphertext)
-            except SignatureError as error:
+            except ProtocolError as error:
                 raise UpdateChanged(contribution.silo, str(error)) from error
             values = buffer.values_for(chunk)
             if chunk.section.rule is not Rule.MAXIMUM:

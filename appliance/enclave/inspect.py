@@ -12,7 +12,7 @@ the expected header, nothing of the upload. The merge opens the update again and
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from appliance.enclave.buffers import ChunkBuffer, largest_chunk_bytes, largest_chunk_coordinates
 from appliance.enclave.norm import SquareSum, norm_of
@@ -39,10 +39,10 @@ class Inspection:
 
     digest: bytes
     upload_id: bytes
-    norm: float
+    norm: float = field(repr=False)
     steps: int
     step_size_sum: float
-    metrics: Mapping[str, float]
+    metrics: Mapping[str, float] = field(repr=False)
     reader: BlobReader
     content_key: ContentKey
 
@@ -73,19 +73,14 @@ def inspect_update(
             remedy="send the stored bytes again; seal again if that does not help",
         ) from error
     try:
-        # 2. wrap and metadata
+        # 2. wrap, metadata, chunks
         key = reader.unwrap(recipient)
-        metadata = UpdateMetadata.parse(reader.open_metadata(key))
+        metadata = _metadata(reader, key)
         _require_steps(metadata, training)
         norm = _norm(reader, key, layout)
-    except (SignatureError, MalformedError) as error:
-        raise refuse(
-            RefusalCode.UPDATE_CORRUPT,
-            expected="a key, metadata and chunks that open",
-            found=str(error),
-            remedy="seal the update again to the key that the appliance announced",
-        ) from error
-    # 5. norm; its value stays inside, a refusal is logged for all to read
+    except SignatureError as error:
+        raise _corrupt(str(error)) from error
+    # 5. norm, whose value stays inside
     if norm > terms.maximum_norm:
         raise refuse(
             RefusalCode.UPDATE_TOO_LARGE,
@@ -102,6 +97,23 @@ def inspect_update(
         metrics=metadata.metrics,
         reader=reader,
         content_key=key,
+    )
+
+
+def _metadata(reader: BlobReader, key: ContentKey) -> UpdateMetadata:
+    try:
+        return UpdateMetadata.parse(reader.open_metadata(key))
+    except MalformedError as error:
+        # The parser's words quote what it found, which was sealed; a refusal is logged for all to read.
+        raise _corrupt("metadata of another form") from error
+
+
+def _corrupt(found: str) -> RefusedError:
+    return refuse(
+        RefusalCode.UPDATE_CORRUPT,
+        expected="a key, metadata and chunks that open",
+        found=found,
+        remedy="seal the update again to the key that the appliance announced",
     )
 
 

@@ -37,8 +37,9 @@ def merge(inputs: MergeInputs, outputs: MergeOutputs, strategy: Strategy, *, thr
     claims = Claims(inputs.layout.chunks)
     findings = Findings(inputs.layout, len(inputs.contributions))
     # 1. and 4. are the workers' business.
-    workers = [Worker(inputs, outputs, strategy, claims, findings) for _ in range(threads)]
-    with ThreadPoolExecutor(threads, thread_name_prefix="merge") as pool:
+    count = min(threads, len(inputs.layout.chunks))
+    workers = [Worker(inputs, outputs, strategy, claims, findings) for _ in range(count)]
+    with ThreadPoolExecutor(count, thread_name_prefix="merge") as pool:
         runs = [pool.submit(worker.run) for worker in workers]
     for run in runs:
         run.result()

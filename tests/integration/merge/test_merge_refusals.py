@@ -130,6 +130,21 @@ class TestInspection:
         update, _ = federation.seal_raw("silo-0", [bytes(32), bytes(32), bytes(16)], metadata)
         assert refusal(lambda: federation.inspect("silo-0", update)).refusal.code is RefusalCode.UPDATE_CORRUPT
 
+    def test_a_refusal_does_not_quote_what_was_sealed(self, federate: Any) -> None:
+        federation = federate()
+        metadata = b'{"metrics":{"loss":"CANARY"},"step_size_sum":"1","steps":1}'
+        update, _ = federation.seal_raw("silo-0", [bytes(32), bytes(32), bytes(16)], metadata)
+        error = refusal(lambda: federation.inspect("silo-0", update))
+        assert error.refusal.code is RefusalCode.UPDATE_CORRUPT
+        assert "CANARY" not in str(error)
+        assert "metadata of another form" in str(error)
+
+    def test_an_inspection_does_not_print_norm_or_metrics(self, federate: Any) -> None:
+        federation = federate()
+        shown = repr(federation.inspect("silo-0", federation.seal_update("silo-0", np.full(20, 3.0))))
+        assert "norm" not in shown
+        assert "loss" not in shown
+
     def test_a_key_wrapped_to_somebody_else(self, federate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         federation = federate()
         update = federation.seal_update("silo-0", np.zeros(20))
