@@ -2,7 +2,7 @@
 
 It trusts the kernel, and takes from the operator's reach what a process can take: core dumps, swap, a debugger without
 privileges, an environment that libraries obey. Root on a host without a TEE still reads the memory; only the TEE
-prevents that. Every step says whether it was done, or why not; none is fatal, because a site's kernel may forbid some of them.
+prevents that. Every step says whether it was done, or why not; none is fatal, because a site's kernel may forbid some.
 """
 
 import ctypes

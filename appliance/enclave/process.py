@@ -1,0 +1,157 @@
+"""The enclave's process: its composition root, the only place that makes a real clock, randomness, store and socket.
+
+Started by the supervisor with `python -I` and no environment. Arguments, files and store are the operator's, who is the
+adversary: a wrong one can only stop it. Hardens itself before anything else is loaded. Standard error gets events, one
+line of codes each; standard output one JSON object once it serves. Ends with 0 when asked to (SIGTERM), `EXIT_REFUSED`
+when it must not start, `EXIT_FAILED` when it should be started again.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, NoReturn
+
+from appliance.enclave.hardening import harden
+
+if TYPE_CHECKING:
+    from attestation.collect.platform import Platform
+    from protocol.agreement import Agreement
+
+EXIT_FAILED = 1
+EXIT_REFUSED = 3
+_FILE_MODE = 0o640
+_END = {signal.SIGTERM, signal.SIGINT}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The command line, which the supervisor writes."""
+
+    agreement: Path
+    layout: Path
+    store: Path
+    socket: Path
+    threads: int
+
+    @classmethod
+    def parse(cls, arguments: list[str]) -> "Settings":
+        parser = argparse.ArgumentParser(prog="enclave", allow_abbrev=False)
+        for name in ("agreement", "layout", "store", "socket"):
+            parser.add_argument(f"--{name}", type=Path, required=True)
+        parser.add_argument("--threads", type=int, required=True)
+        return cls(**vars(parser.parse_args(arguments)))
+
+
+class CannotStartError(Exception):
+    """Something is wrong that starting again will not mend; one line that says what."""
+
+
+def event(line: str) -> None:
+    """Write one event: codes and names, never data; always one line."""
+    print(f"event={' '.join(line.split())}", file=sys.stderr, flush=True)
+
+
+def die(error: BaseException) -> NoReturn:
+    """End at once: the state in memory is in doubt, and what is durable is not."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    event(f"failed kind={type(error).__name__} at={_place(frame)}")
+    os._exit(EXIT_FAILED)
+
+
+def _place(frame: TracebackType | None) -> str:
+    return "unknown" if frame is None else f"{Path(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno}"
+
+
+def main() -> int:
+    """Run the enclave; returns the exit status."""
+    outcomes = harden()
+    # Tracebacks quote values; no library's logger writes here either.
+    sys.excepthook = lambda _kind, error, _trace: die(error)
+    threading.excepthook = lambda args: die(args.exc_value or RuntimeError())
+    os.environ["GRPC_VERBOSITY"] = "NONE"
+    for outcome in outcomes:
+        event(f"hardening {outcome}")
+    settings = Settings.parse(sys.argv[1:])
+    try:
+        serve(settings)
+    except CannotStartError as error:
+        event(f"start-refused {error}")
+        return EXIT_REFUSED
+    return 0
+
+
+def serve(settings: Settings) -> None:
+    """Boot, and serve until SIGTERM. Raises `CannotStartError`."""
+    import logging
+
+    from appliance.enclave.machine import Ports
+    from appliance.enclave.outbox import Outbox
+    from appliance.enclave.service import EnclaveService, open_socket
+    from appliance.enclave.spool import EnclaveSpool
+    from appliance.enclave.startup import StartRefusedError, start
+    from appliance.enclave.ticker import Ticker
+    from audit.store import DirectoryStore, StoreError
+    from protocol.agreement import Agreement
+    from protocol.errors import ProtocolError
+    from protocol.layout import Layout
+    from protocol.sealing.geometry import WRAP_BYTES, size_of
+    from protocol.sealing.header import HEADER_LIMIT_BYTES
+
+    logging.disable(logging.CRITICAL)
+    # In every thread from here on; `sigwait` below takes them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _END)
+    outbox, ticker = Outbox(), Ticker(_clock)
+    try:
+        agreement = Agreement.parse(settings.agreement.read_bytes(), settings.agreement.name)
+        layout = Layout.parse(settings.layout.read_bytes())
+        store = DirectoryStore(settings.store, file_mode=_FILE_MODE)
+        store.discard_leftovers()
+        core = start(
+            agreement=agreement,
+            layout=layout,
+            store=store,
+            platform=_platform(agreement),
+            ports=Ports(clock=_clock, random=os.urandom, send=outbox.send, wake=ticker.wake, event=event),
+            threads=settings.threads,
+        )
+    except (StartRefusedError, StoreError, ProtocolError, OSError) as error:
+        raise CannotStartError(str(error)) from error
+    spool = EnclaveSpool(settings.store / "spool", largest=size_of(HEADER_LIMIT_BYTES, WRAP_BYTES, layout.chunks))
+    server = open_socket(EnclaveService(core, outbox, spool, die), settings.socket)
+    description = core.describe()
+    event(f"started boot={description.boot_id.hex()} origin={description.origin} log-size={description.log_size}")
+    print(json.dumps({"event": "started", "boot_id": description.boot_id.hex()}), flush=True)
+    threading.Thread(target=ticker.run, args=(core,), daemon=True).start()
+    signal.sigwait(_END)
+    # Whatever is under way is lost, and was not promised: what is durable is consistent at every moment.
+    server.stop(grace=None)
+    event("stopped")
+
+
+def _clock() -> int:
+    return int(time.time())
+
+
+def _platform(agreement: "Agreement") -> "Platform":
+    from attestation.collect.measurement import NotMeasurable, installed_code, measure
+    from attestation.collect.platform import SimulatedPlatform
+
+    if not agreement.simulated:
+        raise CannotStartError("TEE: expected simulated, the only one this version can collect evidence from")
+    try:
+        return SimulatedPlatform(measure(installed_code()))
+    except NotMeasurable as error:
+        raise CannotStartError(str(error)) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""The federation port: sessions, uploads and downloads of silos that the enclave has admitted.
+
+The client certificate, by the enclave's authority, says which silo it is; the enclave checks every object again. All
+bytes that pass here are sealed or signed. A stream holds one message in memory at a time, beside what gRPC buffers.
+"""
+
+import re
+import threading
+from collections.abc import Iterator
+from functools import partial
+
+import grpc
+
+from appliance.gateway.bodies import Bodies
+from appliance.gateway.enrolment_port import ENCLAVE_AWAY
+from appliance.gateway.link import EnclaveAwayError, EnclaveLink
+from appliance.gateway.peer import silo_at
+from appliance.gateway.sessions import ENCLAVE_LOST, Sessions, SiloSession
+from appliance.gateway.spool import Spool
+from appliance.gateway.turns import Turns
+from protocol.errors import MalformedError, RefusalCode, RefusedError, refuse
+from protocol.wire import strongroom_pb2 as pb
+from protocol.wire import strongroom_pb2_grpc as rpc
+from protocol.wire.methods import (
+    OFFSET_METADATA,
+    REFUSAL_METADATA,
+    SIZE_METADATA,
+    UPLOAD_ID_METADATA,
+    DownloadRequest,
+    refusal_to_wire,
+)
+
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
+_UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
+
+
+class FederationPort(rpc.FederationServicer):
+    """The handlers. `domain`: the agreement's SPIFFE trust domain."""
+
+    def __init__(self, *, link: EnclaveLink, spool: Spool, bodies: Bodies, domain: str) -> None:
+        self._link = link
+        self._spool = spool
+        self._bodies = bodies
+        self._domain = domain
+        self.sessions = Sessions(link.left)
+        self.turns = Turns()
+
+    def enclave_lost(self) -> None:
+        """End what the enclave's loss has made void: all sessions, and uploads that nobody could open any more."""
+        self.sessions.end_all(ENCLAVE_LOST)
+        self.turns.end_all()
+
+    # Sessions
+
+    def Session(  # noqa: N802 (gRPC's name)
+        self, request_iterator: Iterator[pb.Message], context: grpc.ServicerContext
+    ) -> Iterator[pb.Reply]:
+        """A silo's messages to the enclave and back, until either side ends it. A refusal is the last message."""
+        try:
+            silo = silo_at(context.auth_context(), self._domain)
+        except RefusedError as error:
+            yield pb.Reply(refusal=refusal_to_wire(error.refusal))
+            return
+        if not self._link.connected:
+            context.abort(grpc.StatusCode.UNAVAILABLE, ENCLAVE_AWAY)
+        session = self.sessions.begin(silo)
+        try:
+            if not context.add_callback(session.end):
+                return
+            reader = threading.Thread(target=self._read, args=(session, request_iterator), daemon=True)
+            reader.start()
+            for message in session.messages():
+                yield pb.Reply(message=message)
+            if session.refusal is not None:
+                yield pb.Reply(refusal=session.refusal)
+        finally:
+            self.sessions.finish(session)
+
+    def _read(self, session: SiloSession, messages: Iterator[pb.Message]) -> None:
+        """Pass a silo's messages on, one after another; in a thread of the session's own."""
+        try:
+            for message in messages:
+                self.sessions.relay(session, partial(self._relay, session, message.message))
+        except EnclaveAwayError:
+            session.end(ENCLAVE_LOST)
+        except grpc.RpcError:
+            session.end()  # The silo's connection is gone.
+        else:
+            session.end()
+
+    def _relay(self, session: SiloSession, message: bytes) -> None:
+        reply = self._link.receive(session.silo, message)
+        if reply.WhichOneof("result") == "refusal":
+            session.end(reply.refusal)
+
+    # Uploads
+
+    def UploadStatus(self, request: pb.UploadId, context: grpc.ServicerContext) -> pb.UploadOffset:  # noqa: N802
+        """How far an upload has come; ends one that is running."""
+        try:
+            silo = silo_at(context.auth_context(), self._domain)
+            with self.turns.take(silo, _nothing):
+                return pb.UploadOffset(offset=self._spool.offset(silo, request.upload_id))
+        except RefusedError as error:
+            return pb.UploadOffset(refusal=refusal_to_wire(error.refusal))
+
+    def upload(self, request_iterator: Iterator[bytes], context: grpc.ServicerContext) -> pb.Reply:
+        """Raw bytes into the spool; when they are all there, the enclave's verdict."""
+        try:
+            silo = silo_at(context.auth_context(), self._domain)
+            upload_id, offset, size = _announced(context)
+            with (
+                self.turns.take(silo, context.cancel),
+                self._spool.resume(silo, upload_id, offset=offset, size=size) as upload,
+            ):
+                for data in request_iterator:
+                    upload.write(data)
+                reply = self._link.complete(silo, upload.complete())
+                self._spool.forget_older(silo, upload_id)
+                return reply
+        except RefusedError as error:
+            return pb.Reply(refusal=refusal_to_wire(error.refusal))
+        except EnclaveAwayError:
+            context.abort(grpc.StatusCode.UNAVAILABLE, ENCLAVE_AWAY)
+        except grpc.RpcError:
+            context.abort(grpc.StatusCode.CANCELLED, "the upload was cut; go on where it stopped")
+        except OSError:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the spool can't be written; try again")
+
+    # Downloads
+
+    def download(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        """A sealed body as raw bytes."""
+        try:
+            silo = silo_at(context.auth_context(), self._domain)
+            wanted = _parse_request(request)
+            with self._bodies.open(silo, wanted.name, wanted.offset) as body:
+                yield from body
+        except RefusedError as error:
+            details = refusal_to_wire(error.refusal).SerializeToString()
+            context.set_trailing_metadata(((REFUSAL_METADATA, details),))
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        except OSError:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the body can't be read; try again")
+
+
+def _announced(context: grpc.ServicerContext) -> tuple[bytes, int, int]:
+    """Upload id, offset and size from an upload's metadata; raises `RefusedError`."""
+    metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
+    upload_id, offset, size = (metadata.get(key, "") for key in (UPLOAD_ID_METADATA, OFFSET_METADATA, SIZE_METADATA))
+    if not _UPLOAD_ID.fullmatch(upload_id) or not _NUMBER.fullmatch(offset) or not _NUMBER.fullmatch(size):
+        raise refuse(
+            RefusalCode.MALFORMED,
+            expected=f"metadata {UPLOAD_ID_METADATA} (32 hexadecimal digits), {OFFSET_METADATA} and {SIZE_METADATA}",
+            found="other metadata",
+            remedy="update the silo's software",
+        )
+    return bytes.fromhex(upload_id), int(offset), int(size)
+
+
+def _parse_request(request: bytes) -> DownloadRequest:
+    try:
+        return DownloadRequest.parse(request)
+    except MalformedError as error:
+        raise refuse(
+            RefusalCode.MALFORMED,
+            expected="a download request",
+            found=str(error),
+            remedy="update the silo's software",
+        ) from error
+
+
+def _nothing() -> None:
+    """A status is told in an instant; there is nothing to give up."""

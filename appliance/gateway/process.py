@@ -1,0 +1,164 @@
+"""The gateway's process: the composition root of everything untrusted. Started by the supervisor, with no environment.
+
+It holds one key, that of its own TLS certificate, and sees sealed bytes only. On standard output it reports, one JSON
+object a line; on standard error it writes events as lines of codes. Ends with 0 when asked to (SIGTERM), 2 when a port,
+a file or an argument is unusable, 1 when something failed that should not.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+# Before gRPC is loaded: its own lines about strangers' handshakes are not for the operator's log.
+os.environ["GRPC_VERBOSITY"] = "NONE"
+
+import grpc
+
+from appliance.gateway.bodies import Bodies
+from appliance.gateway.enrolment_port import EnrolmentPort
+from appliance.gateway.federation_port import FederationPort
+from appliance.gateway.link import EnclaveLink, Listener
+from appliance.gateway.servers import Certificate, ClientAuthority, PortTakenError, open_enrolment, open_federation
+from appliance.gateway.spool import Spool
+from protocol.agreement import Agreement
+from protocol.credentials import new_credential_key
+from protocol.errors import ProtocolError
+from protocol.layout import Layout
+from protocol.sealing.geometry import WRAP_BYTES, size_of
+from protocol.sealing.header import HEADER_LIMIT_BYTES
+from protocol.wire import strongroom_pb2 as pb
+
+EXIT_FAILED = 1
+EXIT_UNUSABLE = 2
+_GRACE_SECONDS = 1.0
+_END = {signal.SIGTERM, signal.SIGINT}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The command line, which the supervisor writes."""
+
+    agreement: Path
+    layout: Path
+    socket: Path
+    spool: Path
+    models: Path
+    enrolment: str
+    federation: str
+
+    @classmethod
+    def parse(cls, arguments: list[str]) -> "Settings":
+        parser = argparse.ArgumentParser(prog="gateway", allow_abbrev=False)
+        for name in ("agreement", "layout", "socket", "spool", "models"):
+            parser.add_argument(f"--{name}", type=Path, required=True)
+        for name in ("enrolment", "federation"):
+            parser.add_argument(f"--{name}", required=True)
+        return cls(**vars(parser.parse_args(arguments)))
+
+
+class Gateway:
+    """Everything of the gateway that lives as long as its process."""
+
+    def __init__(self, settings: Settings, agreement: Agreement, layout: Layout) -> None:
+        self._settings = settings
+        self._agreement = agreement
+        self._link = EnclaveLink(settings.socket)
+        self._spool = Spool(
+            settings.spool,
+            smallest=size_of(1, WRAP_BYTES, layout.update_chunks),
+            largest=size_of(HEADER_LIMIT_BYTES, WRAP_BYTES, layout.chunks),
+        )
+        self._certificate = Certificate.create(new_credential_key(), int(time.time()))
+        self._authority = ClientAuthority(self._certificate)
+        self._federation_port = FederationPort(
+            link=self._link, spool=self._spool, bodies=Bodies(settings.models), domain=agreement.spiffe_domain
+        )
+        self._servers: list[grpc.Server] = []
+        self._addresses: dict[str, str] = {}
+
+    def run(self) -> None:
+        """Keep the link to the enclave, and serve, until `stop`. Raises `PortTakenError`."""
+        self._link.run(
+            Listener(
+                prepare=self._prepare,
+                serve=self._serve,
+                message=self._federation_port.sessions.deliver,
+                down=self._down,
+            )
+        )
+
+    def stop(self) -> None:
+        """End `run` and all streams."""
+        self._link.close()
+        for stopped in [server.stop(_GRACE_SECONDS) for server in self._servers]:
+            stopped.wait(2 * _GRACE_SECONDS)
+
+    def _prepare(self, description: pb.Description) -> None:
+        self._spool.serve_boot(description.boot_id)
+        self._authority.change(description.ca_certificate)
+
+    def _serve(self, description: pb.Description) -> None:
+        if not self._servers:
+            self._open_ports()
+        report = {
+            "event": "serving",
+            **self._addresses,
+            "boot_id": description.boot_id.hex(),
+        }
+        print(json.dumps(report), flush=True)
+
+    def _open_ports(self) -> None:
+        enrolment, where = open_enrolment(self._settings.enrolment, EnrolmentPort(self._link), self._certificate)
+        self._servers.append(enrolment)
+        self._addresses["enrolment"] = where
+        silos = len(self._agreement.silos)
+        federation, where = open_federation(self._settings.federation, self._federation_port, self._authority, silos)
+        self._servers.append(federation)
+        self._addresses["federation"] = where
+
+    def _down(self) -> None:
+        self._federation_port.enclave_lost()
+        print("event=enclave-lost", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Run the gateway; returns the exit status."""
+    settings = Settings.parse(sys.argv[1:])
+    os.umask(0o027)
+    try:
+        agreement = Agreement.parse(settings.agreement.read_bytes(), settings.agreement.name)
+        layout = Layout.parse(settings.layout.read_bytes())
+    except (ProtocolError, OSError) as error:
+        print(f"event=unusable reason={error}", file=sys.stderr, flush=True)
+        return EXIT_UNUSABLE
+    # In every thread from here on; `sigwait` below takes them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _END)
+    gateway = Gateway(settings, agreement, layout)
+    status = 0
+
+    def serve() -> None:
+        nonlocal status
+        try:
+            gateway.run()
+        except PortTakenError as error:
+            print(f"event=unusable reason={error}", file=sys.stderr, flush=True)
+            status = EXIT_UNUSABLE
+        except Exception as error:
+            print(f"event=failed kind={type(error).__name__}", file=sys.stderr, flush=True)
+            status = EXIT_FAILED
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=serve, daemon=True).start()
+    signal.sigwait(_END)
+    gateway.stop()
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
