@@ -37,8 +37,7 @@ class Fields:
 
     def error(self, key: str, expected: str, found: object) -> Exception:
         """The error for one key, in the caller's type."""
-        shown = found if isinstance(found, str) and found.startswith("a ") else repr(found)
-        return self._fail(f"{self._where}{self._separator}{key}: expected {expected}, found {str(shown)[:120]}")
+        return self._fail(f"{self._where}{self._separator}{key}: expected {expected}, found {repr(found)[:120]}")
 
     def has(self, key: str) -> bool:
         return key in self._table

@@ -11,7 +11,7 @@ from appliance.enclave.sealed_state import BodySecret, EnclaveState
 from appliance.enclave.votes import Votes
 from audit.replay import Phase
 from protocol.sealing import BlobKind, ContentKey, ModelKey, ModelKeyTerms, key_digest
-from protocol.session import Announcement, Body, CosignRequest, Pending
+from protocol.session import Announcement, Body, CosignRequest
 
 
 class Announcer:
@@ -26,13 +26,23 @@ class Announcer:
         return CosignRequest(checkpoint=votes.note, consistency=self._ledger.consistency(head, votes.size)).encode()
 
     def announcement(
-        self, *, note: str, size: int, head: int, pending: Pending | None, admission: Admission, state: EnclaveState
+        self,
+        *,
+        note: str,
+        size: int,
+        head: int,
+        in_doubt: tuple[int, int] | None,
+        admission: Admission,
+        state: EnclaveState,
     ) -> bytes:
-        """Announce the open attempt, or the end. `note`: the checkpoint of `size` entries, cosigned by the quorum."""
+        """Announce the open attempt, or the end.
+
+        `note`: the checkpoint of `size` entries, cosigned by the quorum; `head`: how many the silo knows; `in_doubt`:
+        the (round, attempt) whose outcome it has to learn.
+        """
         history = self._ledger.history
-        outcome = None
-        if pending is not None and (ended := history.outcomes.get((pending.round, pending.attempt))) is not None:
-            outcome = self._ledger.logged(ended.index, size)
+        ended = None if in_doubt is None else history.outcomes.get(in_doubt)
+        outcome = None if ended is None else self._ledger.logged(ended.index, size)
         if state.model is None:
             raise ValueError("there is no model to announce")
         return Announcement(

@@ -10,6 +10,15 @@ from appliance.enclave.inspect import Inspection
 from protocol.keys import SealingKey
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Accepted:
+    """An update that counts: `index` is its `update.accepted` entry's."""
+
+    upload_id: bytes
+    index: int
+    inspection: Inspection
+
+
 @dataclass(slots=True, kw_only=True, repr=False)
 class Attempt:
     """An open attempt. `deadline` (unix seconds) is set when the quorum has let it out."""
@@ -19,13 +28,13 @@ class Attempt:
     key: SealingKey
     announced: set[str] = field(default_factory=set)
     checking: set[str] = field(default_factory=set)
-    inspections: dict[str, Inspection] = field(default_factory=dict)
+    accepted: dict[str, Accepted] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
     deadline: int | None = None
 
     def has_verdict(self, silo: str) -> bool:
         """Whether the silo's complete upload was judged already; it is never replaced."""
-        return silo in self.inspections or silo in self.refused
+        return silo in self.accepted or silo in self.refused
 
     def is_complete(self) -> bool:
         """Whether everybody who was told of the attempt has answered."""

@@ -77,7 +77,7 @@ class Closing:
         history = self._ledger.history
         cohort = history.cohort()
         contributions = tuple(
-            Contribution(silo=member.silo, weight=member.weight, inspection=attempt.inspections[member.silo])
+            Contribution(silo=member.silo, weight=member.weight, inspection=attempt.accepted[member.silo].inspection)
             for member in cohort
         )
         if state.model is None:

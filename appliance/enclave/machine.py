@@ -21,7 +21,7 @@ from appliance.enclave.boot import Boot
 from appliance.enclave.closing import Closing, Result
 from appliance.enclave.ledger import Ledger
 from appliance.enclave.sealed_state import EnclaveState
-from appliance.enclave.uploads import InitialModel, Uploads, UploadTask, Verdict
+from appliance.enclave.uploads import InitialModel, Uploads, UploadTask, Verdict, read_header
 from appliance.enclave.votes import Votes
 from audit.entries import ControlReset, LogClosed, RoundAbandoned, RoundCommitted, RoundOpened
 from audit.replay import BELOW_MINIMUM_COHORT, Phase
@@ -30,7 +30,7 @@ from protocol.errors import RefusalCode, RefusedError, SignatureError, refuse
 from protocol.keys import SEALING_SEED_BYTES, SealingKey
 from protocol.layout import Layout
 from protocol.sealing import ByteSource
-from protocol.session import Cosigned, Declined, Join, Pending, UploadAccepted, WantInitial, parse_from_silo
+from protocol.session import Cosigned, Declined, Join, UploadAccepted, WantInitial, parse_from_silo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +52,10 @@ class Description:
 
 @dataclass(slots=True, kw_only=True)
 class Session:
-    """A connected silo: the log size that it knows, and its update in doubt."""
+    """A connected silo: the log size that it knows, and the attempt whose outcome it may still have to learn."""
 
     head: int
-    pending: Pending | None
+    in_doubt: tuple[int, int] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,10 +140,16 @@ class Enclave:
         self._ports.wake()
 
     def complete(self, silo: str, source: ByteSource) -> bytes:
-        """Judge a complete upload; returns the encoded `UploadAccepted` or raises `RefusedError`."""
+        """Judge a complete upload; returns the encoded `UploadAccepted` or raises `RefusedError`.
+
+        One that was accepted already gets its receipt again: the answer may have been lost on the way.
+        """
         with self._lock:
             admission = self._desk.current(silo, self._ledger.now())
-            task = self._uploads.begin(admission, source, self._attempt, self._state)
+            header = read_header(source)
+            if (answer := self._uploads.repeated(silo, header, self._attempt)) is not None:
+                return answer
+            task = self._uploads.begin(admission, source, header, self._attempt, self._state)
         try:
             verdict = task.judge()
             with self._lock:
@@ -305,13 +311,14 @@ class Enclave:
             note=self._cosigned_note,
             size=self._votes.size,
             head=session.head,
-            pending=session.pending,
+            in_doubt=session.in_doubt,
             admission=self._desk.current(silo, self._ledger.now()),
             state=self._state,
         )
         session.head = self._votes.size
         if self._attempt is not None:
             self._attempt.announced.add(silo)
+            session.in_doubt = (self._attempt.round, self._attempt.attempt)
         self._ports.send(silo, announcement)
 
     def _join(self, silo: str, join: Join) -> None:
@@ -322,7 +329,8 @@ class Enclave:
                 found=f"{silo}, which knows {join.head}",
                 remedy="the appliance's store is older than what silos have cosigned: restore the newest one",
             )
-        self._sessions[silo] = Session(head=join.head, pending=join.pending)
+        in_doubt = None if join.pending is None else (join.pending.round, join.pending.attempt)
+        self._sessions[silo] = Session(head=join.head, in_doubt=in_doubt)
         self._greet(silo)
 
     def _count(self, silo: str, cosigned: Cosigned) -> None:

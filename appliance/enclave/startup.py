@@ -24,8 +24,9 @@ from appliance.enclave.machine import Enclave, Ports
 from appliance.enclave.sealed_state import EnclaveState, StateError, StateVault
 from attestation.collect.platform import Platform
 from audit.entries import ApplianceStarted, LogGenesis, RoundAbandoned, parse_entry
-from audit.log import LogReader, LogWriter
+from audit.log import LogWriter
 from audit.replay import RESTART, DivergenceError, History, Phase
+from audit.resources import holds_log, read_first_entry
 from audit.store import Store, StoreError
 from protocol.agreement import Agreement
 from protocol.errors import ProtocolError
@@ -62,7 +63,7 @@ def start(
     )
     starter = _Starter(agreement, layout, store, platform, ports, vault, threads)
     try:
-        return starter.resume() if store.exists("log/checkpoint") else starter.genesis()
+        return starter.resume() if holds_log(store) else starter.genesis()
     except (StateError, BodyError, DivergenceError) as error:
         raise StartRefusedError(f"the store is damaged, or older than its own log: {error}") from error
     except StoreError:
@@ -114,8 +115,7 @@ class _Starter:
 
     def resume(self) -> Enclave:
         """Go on with the store's log."""
-        reader = LogReader(self._store)
-        genesis = parse_entry(reader.entry(0))
+        genesis = parse_entry(read_first_entry(self._store))
         if not isinstance(genesis, LogGenesis):
             raise StartRefusedError(f"the store's log begins with {genesis.KIND}, not with log.genesis")
         if genesis.agreement != self._agreement.digest:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from appliance.enclave.admission import Admission
-from appliance.enclave.attempt import Attempt
+from appliance.enclave.attempt import Accepted, Attempt
 from appliance.enclave.bodies import Bodies
 from appliance.enclave.boot import Boot
 from appliance.enclave.inspect import Inspection, inspect_update
@@ -63,16 +63,23 @@ class Uploads:
         self.bodies = bodies
         self.ledger = ledger
 
+    def repeated(self, silo: str, header: BlobHeader, attempt: Attempt | None) -> bytes | None:
+        """The receipt of an update that this attempt has accepted already; None for any other."""
+        accepted = None if attempt is None else attempt.accepted.get(silo)
+        if accepted is None or accepted.upload_id != header.upload_id:
+            return None
+        entry, receipt = self.ledger.receipt(accepted.index)
+        return UploadAccepted(entry=entry, receipt=receipt).encode()
+
     def begin(
-        self, admission: Admission, source: ByteSource, attempt: Attempt | None, state: EnclaveState
+        self,
+        admission: Admission,
+        source: ByteSource,
+        header: BlobHeader,
+        attempt: Attempt | None,
+        state: EnclaveState,
     ) -> "UploadTask":
         """Check what costs nothing, and reserve the silo's place; raises `RefusedError`."""
-        try:
-            header = BlobHeader.parse(read_prelude(source)[0])
-        except MalformedError as error:
-            raise refuse(
-                RefusalCode.MALFORMED, expected="a sealed blob", found=str(error), remedy="send the stored bytes again"
-            ) from error
         if header.kind is BlobKind.INITIAL:
             if state.model is not None:
                 raise _complete("the initial model is here already")
@@ -138,8 +145,9 @@ class Uploads:
                 parent=header.parent,
             )
         )
-        attempt.inspections[silo] = verdict
-        entry, receipt = self.ledger.receipt(self.ledger.size - 1)
+        index = self.ledger.size - 1
+        attempt.accepted[silo] = Accepted(upload_id=header.upload_id, index=index, inspection=verdict)
+        entry, receipt = self.ledger.receipt(index)
         return UploadAccepted(entry=entry, receipt=receipt).encode()
 
 
@@ -235,6 +243,16 @@ class UploadTask:
             encoding=uploads.agreement.update.encoding,
             parent=ANY,
         )
+
+
+def read_header(source: ByteSource) -> BlobHeader:
+    """What a blob says it is, before anything of it is verified; raises `RefusedError` (malformed)."""
+    try:
+        return BlobHeader.parse(read_prelude(source)[0])
+    except MalformedError as error:
+        raise refuse(
+            RefusalCode.MALFORMED, expected="a sealed blob", found=str(error), remedy="send the stored bytes again"
+        ) from error
 
 
 def _complete(found: str) -> RefusedError:

@@ -1,0 +1,281 @@
+"""A whole federation in one process, without sockets and without a training loop: real enclave, real silo machines.
+
+Each silo's "training" is a function of the model's parameters and its control variates; messages are delivered one by
+one, so that a test can drop, delay, repeat or alter any of them.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+import torch
+from agreement_examples import good_agreement
+from torch import Tensor
+
+from appliance.enclave.machine import Enclave, Ports
+from appliance.enclave.startup import start
+from attestation.collect.platform import SimulatedPlatform
+from audit.store import MemoryStore, Store
+from protocol.agreement import Agreement
+from protocol.errors import ProtocolError, RefusalCode, RefusedError
+from protocol.keys import SigningKey
+from protocol.layout import Layout, Role, Section, content_digest
+from protocol.layout import Tensor as LayoutTensor
+from protocol.sealing import BlobKind, MemoryBytes
+from protocol.sealing.bytes_io import read
+from protocol.update import UpdateMetadata
+from silo_client.bodies import BodyFormat, open_body, read_control, seal_initial, seal_update
+from silo_client.machine import Decline, Finish, Ignore, Resume, Send, SendInitial, SiloMachine, Train
+from silo_client.model import Sections, allocate_sections, chunk_view
+from silo_client.state import SiloState
+
+torch.set_num_threads(1)
+MEASUREMENT = bytes.fromhex("5a" * 48)
+Training = Callable[["MemorySilo", Train, Tensor, Tensor, Tensor], tuple[Tensor, UpdateMetadata]]
+
+
+def signing_key(name: str) -> SigningKey:
+    """A silo's identity key, always the same for a name."""
+    return SigningKey(sha256(name.encode()).digest())
+
+
+def layout_of(coordinates: int) -> Layout:
+    """A model of one float32 vector."""
+    tensor = LayoutTensor(name="weight", shape=(coordinates,), dtype="float32", role=Role.PARAMETER, alias=None)
+    return Layout(tensors=(tensor,))
+
+
+def initial_sections(layout: Layout) -> Sections:
+    """The initial model: 0, 1, 2, … thousandths."""
+    sections = allocate_sections(layout, tuple(Section))
+    sections[Section.PARAMETERS].copy_(torch.arange(layout.coordinates(Section.PARAMETERS)) / 1000)
+    return sections
+
+
+def content_of(layout: Layout, sections: Sections) -> bytes:
+    return content_digest(
+        layout.digest, [sha256(chunk_view(layout, chunk, sections)).digest() for chunk in layout.chunks]
+    )
+
+
+def agreement_for(layout: Layout, *, owners: tuple[str, ...], replace: dict[str, str] | None = None) -> Agreement:
+    """A good agreement over `layout` with one silo an owner ("silo-0", …) and keys that this module has."""
+    text = good_agreement(owners=owners)
+    for silo in Agreement.parse(text.encode(), "federation.toml").silos:
+        text = text.replace(str(silo.identity), str(signing_key(silo.name).public))
+    text = text.replace("11" * 32, layout.digest.hex()).replace(
+        "22" * 32, content_of(layout, initial_sections(layout)).hex()
+    )
+    for old, new in (replace or {}).items():
+        if old not in text:
+            raise ValueError(f"the example has no {old!r}")
+        text = text.replace(old, new)
+    return Agreement.parse(text.encode(), "federation.toml")
+
+
+def gradient_descent(
+    silo: "MemorySilo", train: Train, x: Tensor, c: Tensor, c_i: Tensor
+) -> tuple[Tensor, UpdateMetadata]:
+    """SCAFFOLD's local steps on ½|y − target|², in one-vector form: d_i = mean raw gradient − c_i."""
+    eta, steps = train.entry.learning_rate, train.entry.local_steps
+    y, total = x.clone(), torch.zeros_like(x)
+    for _ in range(steps):
+        gradient = y - silo.target
+        total += eta * gradient
+        y -= eta * (gradient - c_i + c)
+    metadata = UpdateMetadata(steps=steps, step_size_sum=eta * steps, metrics={"loss": 1.0})
+    return total / (eta * steps) - c_i, metadata
+
+
+@dataclass
+class MemorySilo:
+    """One silo: its machine, its store, and what it saw."""
+
+    name: str
+    machine: SiloMachine
+    form: BodyFormat
+    target: Tensor
+    training: Training = gradient_descent
+    models: list[Tensor] = field(default_factory=list)
+    errors: list[ProtocolError] = field(default_factory=list)
+    finished: bool = False
+
+
+class MemoryFederation:
+    """The appliance, its silos, and the messages between them."""
+
+    def __init__(
+        self,
+        *,
+        silos: int = 4,
+        coordinates: int = 5,
+        replace: dict[str, str] | None = None,
+        store: Store | None = None,
+        owners: tuple[str, ...] | None = None,
+    ) -> None:
+        self.layout = layout_of(coordinates)
+        self.agreement = agreement_for(
+            self.layout, owners=owners or tuple(f"owner-{i}" for i in range(silos)), replace=replace
+        )
+        self.store = store if store is not None else MemoryStore()
+        self.now = 1_800_000_000
+        self.outbox: deque[tuple[str, bytes]] = deque()
+        self.events: list[str] = []
+        self.silo_stores = {silo.name: MemoryStore() for silo in self.agreement.silos}
+        self.silos: dict[str, MemorySilo] = {}
+        self.enclave = self.boot()
+
+    def boot(self, *, store: Store | None = None, measurement: bytes = MEASUREMENT) -> Enclave:
+        """Start an enclave on the store; every session is gone."""
+        self.outbox.clear()
+        self.enclave = start(
+            agreement=self.agreement,
+            layout=self.layout,
+            store=store if store is not None else self.store,
+            platform=SimulatedPlatform(measurement),
+            ports=Ports(
+                clock=lambda: self.now,
+                random=os.urandom,
+                send=lambda silo, message: self.outbox.append((silo, message)),
+                wake=lambda: None,
+                event=self.events.append,
+            ),
+        )
+        return self.enclave
+
+    def silo(self, name: str, *, agreement: Agreement | None = None) -> MemorySilo:
+        """A silo's process, new: only its store is from before."""
+        agreement = agreement or self.agreement
+        index = [silo.name for silo in self.agreement.silos].index(name)
+        state = SiloState.open(self.silo_stores[name], agreement=agreement.digest, silo=name)
+        machine = SiloMachine(
+            agreement=agreement,
+            silo=name,
+            identity=signing_key(name),
+            platform=SimulatedPlatform(MEASUREMENT),
+            state=state,
+            clock=lambda: self.now,
+            random=os.urandom,
+        )
+        form = BodyFormat(
+            agreement=agreement, layout=self.layout, silo=name, identity=signing_key(name), random=os.urandom
+        )
+        target = torch.full((self.layout.coordinates(Section.PARAMETERS),), float(index + 1))
+        self.silos[name] = MemorySilo(name=name, machine=machine, form=form, target=target)
+        return self.silos[name]
+
+    def enrol(self, silo: MemorySilo) -> None:
+        """Hello, Welcome, Enrol, Admitted, Join."""
+        welcome = self.enclave.hello(silo.machine.hello())
+        silo.machine.admitted(self.enclave.enrol(silo.machine.welcome(welcome)))
+        self.enclave.receive(silo.name, silo.machine.join())
+
+    def enrol_all(self) -> None:
+        for terms in self.agreement.silos:
+            self.enrol(self.silo(terms.name))
+
+    def run(self, *, until: Callable[[], bool] | None = None, deadline: bool = True) -> None:
+        """Deliver messages until nothing moves, letting deadlines pass where `deadline`."""
+        while not (until and until()):
+            self.enclave.tick()
+            if self.outbox:
+                self.deliver(*self.outbox.popleft())
+            elif deadline and (due := self.enclave.next_due()) is not None and self.unfinished():
+                self.now = max(self.now, due)
+                self.enclave.tick()
+            else:
+                return
+
+    def unfinished(self) -> bool:
+        return not all(silo.finished for silo in self.silos.values())
+
+    def deliver(self, name: str, message: bytes) -> None:
+        """One message of the enclave to a silo, and what the silo does about it."""
+        silo = self.silos.get(name)
+        if silo is None:
+            return
+        try:
+            step = silo.machine.handle(message)
+            self.act(silo, step)
+        except ProtocolError as error:
+            silo.errors.append(error)
+
+    def act(self, silo: MemorySilo, step: object) -> None:
+        if isinstance(step, Send):
+            self.enclave.receive(silo.name, step.message)
+        elif isinstance(step, Decline):
+            self.enclave.receive(silo.name, step.message)
+            silo.errors.append(step.error)
+        elif isinstance(step, SendInitial):
+            self.send_initial(silo)
+        elif isinstance(step, Train):
+            self.train(silo, step)
+        elif isinstance(step, Resume):
+            self.upload(silo)
+        elif isinstance(step, Finish):
+            silo.models.append(self.open_model(silo, step)[0])
+            silo.finished = True
+        elif not isinstance(step, Ignore):
+            raise TypeError(f"no such step: {step!r}")
+
+    def send_initial(self, silo: MemorySilo) -> None:
+        enrolled, state = silo.machine.enrolled, silo.machine.state
+        _, name = seal_initial(
+            initial_sections(self.layout),
+            boot_id=enrolled.boot_id,
+            recipient=enrolled.keys.sealing_key,
+            state=state,
+            form=silo.form,
+        )
+        self.enclave.complete(silo.name, state.files.open(state.path(name)))
+
+    def open_model(self, silo: MemorySilo, step: Train | Finish) -> tuple[Tensor, Tensor]:
+        """The verified parameters x and control variate c."""
+        model = self.body(step.model.name)
+        sections, _ = open_body(model, step.model, BlobKind.MODEL, step.entry.model, silo.form)
+        x = sections[Section.PARAMETERS]
+        control = step.control if isinstance(step, Train) else None
+        if control is None or not isinstance(step, Train) or step.entry.control is None:
+            return x, torch.zeros_like(x)
+        body = self.body(control.name)
+        sections, _ = open_body(body, control, BlobKind.CONTROL, step.entry.control, silo.form)
+        return x, sections[Section.PARAMETERS]
+
+    def body(self, name: str) -> MemoryBytes:
+        """A body as the gateway serves it."""
+        source = self.store.open(f"models/{name}.blob")
+        return MemoryBytes(read(source, 0, source.size()))
+
+    def train(self, silo: MemorySilo, step: Train) -> None:
+        x, c = self.open_model(silo, step)
+        silo.models.append(x.clone())
+        c_i = read_control(silo.machine.state, self.layout)
+        d_i, metadata = silo.training(silo, step, x, c, c_i)
+        sections = {Section.PARAMETERS: d_i}
+        update = seal_update(sections, c_i + d_i, metadata, opened=step.entry, state=silo.machine.state, form=silo.form)
+        silo.machine.hold(update)
+        self.upload(silo)
+
+    def upload(self, silo: MemorySilo) -> None:
+        pending = silo.machine.state.pending
+        if pending is None:
+            raise ValueError("no update to upload")
+        try:
+            answer = self.enclave.complete(silo.name, silo.machine.state.open_pending())
+        except RefusedError as error:
+            if error.refusal.code is RefusalCode.ROUND_CLOSED:
+                return  # Too late; the next announcement says what became of it.
+            raise
+        silo.machine.accepted(pending, answer)
+
+    def history(self) -> Iterator[tuple[int, bytes]]:
+        from audit.log import LogReader
+
+        yield from enumerate(LogReader(self.store).entries())
+
+    def kinds(self) -> list[str]:
+        from audit.entries import parse_entry
+
+        return [str(parse_entry(data).KIND) for _, data in self.history()]
