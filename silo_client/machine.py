@@ -1,0 +1,344 @@
+"""A silo as a state machine: messages in, messages and steps out. No sockets, no threads, no clock of its own.
+
+    hello ─► welcome ─► admitted ─► join ─► handle … handle ─► the end
+      ▲                                │
+      └── the appliance restarted, or the admission nears its end
+
+It makes every check that stands between the network and the user's code; what it returns was verified. What must
+survive is in `SiloState`; the appraised boot and the silo's keys for it live here, in memory, and die with the process.
+Its methods may be called from any thread. It trusts its own agreement, identity key and state.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from attestation.collect.platform import Platform
+from audit.agreed import quorum_of
+from audit.entries import LogClosed, RoundOpened, UpdateAccepted, parse_entry
+from audit.proof import Receipt
+from protocol.agreement import Agreement
+from protocol.errors import MalformedError, RefusalCode, refuse
+from protocol.keys import SigningKey, VerifyingKey
+from protocol.sealing import BlobKind, ContentKey, ModelKey, ModelKeyTerms, key_digest
+from protocol.session import (
+    Announcement,
+    Body,
+    CosignRequest,
+    Declined,
+    Join,
+    UploadAccepted,
+    WantInitial,
+    parse_to_silo,
+)
+from silo_client.announcement import MissingOutcomeError, Outcome, Standing, Verified, verify
+from silo_client.enrolment import Dialog, Enrolled, Party
+from silo_client.state import SealedUpdate, SiloState
+from silo_client.witness import LogBrokenError, Witness, bare
+
+_REASON_CHARACTERS = 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedBody:
+    """A body to download: under this name, with this blob digest, opened by this key."""
+
+    name: str
+    digest: bytes
+    key: ContentKey
+    signer: VerifyingKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Send:
+    """Send this message."""
+
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decline:
+    """Send this message, then stop with the error: the log was rolled back, forked or replaced."""
+
+    message: bytes
+    error: LogBrokenError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendInitial:
+    """Seal the agreement's initial model to the appliance and upload it."""
+
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Train:
+    """A verified round. `outcome` is what became of the update before, if one was pending.
+
+    `reset`: all controls were reset since, and this silo's is zero again.
+    """
+
+    entry: RoundOpened
+    model: SealedBody
+    control: SealedBody | None
+    outcome: Outcome | None
+    reset: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume:
+    """The pending update's attempt is still open: send its stored bytes."""
+
+    update: SealedUpdate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ignore:
+    """Nothing to do: an announcement of an attempt that this silo is through with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """The federation is over; `model` is its result."""
+
+    entry: LogClosed
+    model: SealedBody
+    outcome: Outcome | None
+
+
+Step: TypeAlias = Send | Decline | SendInitial | Train | Resume | Ignore | Finish
+
+
+class SiloMachine:
+    """One silo of one federation."""
+
+    def __init__(
+        self,
+        *,
+        agreement: Agreement,
+        silo: str,
+        identity: SigningKey,
+        platform: Platform | None,
+        state: SiloState,
+        clock: Callable[[], int],
+        random: Callable[[int], bytes],
+    ) -> None:
+        """`platform`: what makes this silo's evidence, None for `tee = "none"`; `clock`: unix seconds."""
+        self.agreement = agreement
+        self.silo = silo
+        self.state = state
+        self._clock = clock
+        self._witness = Witness(agreement=agreement, silo=silo, identity=identity, state=state)
+        self._quorum = quorum_of(agreement)
+        self._party = Party(
+            agreement=agreement,
+            silo=silo,
+            identity=identity,
+            platform=platform,
+            state=state,
+            witness=self._witness,
+            random=random,
+        )
+        self._lock = threading.RLock()
+        self._dialog: Dialog | None = None
+        self._enrolled: Enrolled | None = None
+        self._former: Enrolled | None = None
+        self._asked_again: tuple[int, int] | None = None
+        self._training: RoundOpened | None = None
+
+    @property
+    def enrolled(self) -> Enrolled:
+        """The boot that has admitted this silo; `ValueError` before."""
+        if self._enrolled is None:
+            raise ValueError("not enrolled yet")
+        return self._enrolled
+
+    @property
+    def is_enrolled(self) -> bool:
+        """Whether a boot has admitted this silo, as far as it knows."""
+        return self._enrolled is not None
+
+    # Enrolment
+
+    def hello(self) -> bytes:
+        """Begin an enrolment, the first or another."""
+        with self._lock:
+            self._dialog = Dialog(self._party)
+            return self._dialog.hello()
+
+    def welcome(self, message: bytes) -> bytes:
+        """Appraise the appliance and ask to be admitted; raises what `Dialog.welcome` lists."""
+        with self._lock:
+            return self._current_dialog().welcome(message, self._clock())
+
+    def admitted(self, message: bytes) -> Enrolled:
+        """Take the admission; raises what `Dialog.admitted` lists."""
+        with self._lock:
+            enrolled = self._current_dialog().admitted(message, self._clock())
+            former = self._enrolled
+            # What the same boot sealed to the former key may still be on its way.
+            self._former = former if former is not None and former.boot_id == enrolled.boot_id else None
+            self._enrolled, self._dialog = enrolled, None
+            return enrolled
+
+    def _current_dialog(self) -> Dialog:
+        if self._dialog is None:
+            raise ValueError("no enrolment has begun")
+        return self._dialog
+
+    # The session
+
+    def join(self) -> bytes:
+        """The session's first message: what the silo knows, and which update is in doubt."""
+        with self._lock:
+            head, pending = self.state.head, self.state.pending
+            return Join(
+                head=0 if head is None else head.size, pending=None if pending is None else pending.announced()
+            ).encode()
+
+    def handle(self, message: bytes) -> Step:
+        """Verify one message of the enclave and say what to do.
+
+        Raises `MalformedError`, `SignatureError`, `RefusedError`, `ProofError` or `QuorumError` for a message that must
+        not be acted upon; the state is then as before.
+        """
+        parsed = parse_to_silo(message)
+        with self._lock:
+            if isinstance(parsed, CosignRequest):
+                return self._cosign(parsed)
+            if isinstance(parsed, WantInitial):
+                return self._initial(parsed)
+            return self._announced(parsed)
+
+    def hold(self, update: SealedUpdate) -> bool:
+        """Make a sealed update the pending one, unless its attempt is no longer the newest announced: then False."""
+        with self._lock:
+            entry = self._training
+            if entry is None or (entry.round, entry.attempt, entry.boot_id) != (*update.order, update.boot_id):
+                return False
+            self.state.hold(update)
+            return True
+
+    def is_current(self, entry: RoundOpened) -> bool:
+        """Whether this is the newest announced attempt."""
+        return self._training == entry
+
+    def accepted(self, update: SealedUpdate, message: bytes) -> None:
+        """Check the answer to an update's upload, and keep its receipt.
+
+        Raises `RefusedError` (other-log), `SignatureError`, `ProofError`, `MalformedError` unless the receipt shows an
+        `update.accepted` entry for this very update in the pinned log.
+        """
+        answer = UploadAccepted.parse(message)
+        if answer.entry is None or answer.receipt is None:
+            raise MalformedError("upload-accepted: expected an entry and its receipt for an update, found none")
+        with self._lock:
+            log_key = self._witness.log_key
+            receipt = Receipt.parse(answer.receipt.encode())
+            receipt.verify(answer.entry, log_key=log_key, quorum=None)
+            entry = parse_entry(answer.entry)
+            ours = (self.silo, update.upload_id, update.digest)
+            if not isinstance(entry, UpdateAccepted) or (entry.silo, entry.upload_id, entry.update) != ours:
+                raise refuse(
+                    RefusalCode.OTHER_LOG,
+                    expected="a receipt for the update that was uploaded",
+                    found=f"one for another {entry.KIND} entry",
+                    remedy="the appliance answers with another's receipt: do not go on with it",
+                )
+            self._witness.observe(receipt.checkpoint, log_key)
+            self._keep(receipt, entry.KIND, answer.entry)
+
+    def _cosign(self, request: CosignRequest) -> Step:
+        try:
+            return Send(message=self._witness.cosign(request, now=self._clock()).encode())
+        except LogBrokenError as error:
+            reason = str(error)[:_REASON_CHARACTERS]
+            declined = Declined(size=error.size, code=str(error.refusal.code), reason=reason)
+            return Decline(message=declined.encode(), error=error)
+
+    def _initial(self, wanted: WantInitial) -> Step:
+        if wanted.digest != self.agreement.model.initial:
+            raise refuse(
+                RefusalCode.WRONG_MODEL,
+                expected=f"a request for the agreed initial model sha256:{self.agreement.model.initial.hex()}",
+                found=f"one for sha256:{wanted.digest.hex()}",
+                remedy="the appliance departs from the agreement: do not go on with it",
+            )
+        return SendInitial(digest=wanted.digest)
+
+    def _announced(self, announcement: Announcement) -> Step:
+        try:
+            verified = verify(
+                announcement,
+                agreement=self.agreement,
+                silo=self.silo,
+                boot_id=self.enrolled.boot_id,
+                state=self.state,
+                witness=self._witness,
+                quorum=self._quorum,
+            )
+        except MissingOutcomeError:
+            # The announcement may have crossed our update on the way: name it once more before giving up.
+            pending = self.state.pending
+            if pending is None or self._asked_again == pending.order:
+                raise
+            self._asked_again = pending.order
+            return Send(message=self.join())
+        self._asked_again = None
+        step = self._step(announcement, verified)
+        self._settle(verified)
+        self._training = verified.entry if isinstance(verified.entry, RoundOpened) else None
+        return step
+
+    def _step(self, announcement: Announcement, verified: Verified) -> Step:
+        entry = verified.entry
+        if isinstance(entry, LogClosed):
+            model = self._body(announcement.model, BlobKind.MODEL, entry.rounds, 0)
+            return Finish(entry=entry, model=model, outcome=verified.outcome)
+        if verified.standing is Standing.RESUME and self.state.pending is not None:
+            return Resume(update=self.state.pending)
+        if verified.standing is not Standing.TRAIN:
+            return Ignore()
+        control = announcement.control
+        return Train(
+            entry=entry,
+            model=self._body(announcement.model, BlobKind.MODEL, entry.round, entry.attempt),
+            control=None if control is None else self._body(control, BlobKind.CONTROL, entry.round, entry.attempt),
+            outcome=verified.outcome,
+            reset=entry.control_epoch > self.state.control_epoch and self.state.parent is not None,
+        )
+
+    def _body(self, body: Body, kind: BlobKind, round_number: int, attempt: int) -> SealedBody:
+        """Open the key that was handed to this silo, for this body, boot, round and attempt, and for nothing else."""
+        enrolled = self.enrolled
+        key = ModelKey.parse(body.key, enrolled.keys.signing_key)
+        if self._former is not None and key.terms.recipient_key == key_digest(self._former.sealing.public):
+            enrolled = self._former
+        expected = ModelKeyTerms(
+            kind=kind.value,
+            body=body.digest,
+            agreement=self.agreement.digest,
+            boot_id=enrolled.boot_id,
+            round=round_number,
+            attempt=attempt,
+            recipient=self.silo,
+            recipient_key=key_digest(enrolled.sealing.public),
+        )
+        content_key = key.open(enrolled.sealing, expected)
+        # Bodies are signed with the log key, which outlives the boot that sealed them.
+        return SealedBody(name=body.name, digest=body.digest, key=content_key, signer=enrolled.keys.log_key)
+
+    def _settle(self, verified: Verified) -> None:
+        outcome, entry = verified.outcome, verified.entry
+        if outcome is not None:
+            self._keep(outcome.receipt, outcome.entry.KIND, outcome.data)
+        self._witness.passed(verified.checkpoint)
+        self.state.settle(
+            head=bare(verified.head, self._witness.log_key),
+            used=None if outcome is None else outcome.used,
+            control_epoch=entry.control_epoch if isinstance(entry, RoundOpened) else self.state.control_epoch,
+        )
+
+    def _keep(self, receipt: Receipt, kind: str | None, entry: bytes) -> None:
+        self.state.keep_receipt(f"{receipt.index:08d}-{kind}", entry=entry, receipt=receipt.encode())

@@ -1,0 +1,185 @@
+"""The composition root of a silo: real files, real sockets, the system's clock and randomness.
+
+`strongroom.silo(…)` and the `strongroom silo` commands start here; nothing else in this package makes an effect that it
+wasn't handed.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+
+from attestation.collect.measurement import installed_code, measure
+from attestation.collect.platform import Platform, SimulatedPlatform
+from audit.store import DirectoryStore
+from protocol.agreement import Agreement, SiloTerms
+from silo_client.bodies import BodyFormat
+from silo_client.config import SiloConfig, SiloConfigError, SiloFiles
+from silo_client.courier import Courier
+from silo_client.events import Observer, Silent
+from silo_client.grpc_channel import GrpcChannel
+from silo_client.initial_model import read_initial_model
+from silo_client.machine import SiloMachine
+from silo_client.model import Sections
+from silo_client.notice import say_if_simulated
+from silo_client.session import Silo
+from silo_client.state import SiloState
+
+DEFAULT_CONFIG = "silo.toml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Command:
+    """What `strongroom silo train` says to the `strongroom.silo(…)` in the script that it runs."""
+
+    config: Path | None
+    observer: Observer
+
+
+_command: ContextVar[_Command | None] = ContextVar("strongroom_silo_command", default=None)
+
+
+@contextmanager
+def under_command(*, config: Path | None, observer: Observer) -> Iterator[None]:
+    """While a command runs a script: the config that it was given takes the place of the script's, and it watches."""
+    token = _command.set(_Command(config=config, observer=observer))
+    try:
+        yield
+    finally:
+        _command.reset(token)
+
+
+def silo(config: str | os.PathLike[str] | None = None, *, observer: Observer | None = None) -> Silo:
+    """Open a silo's session: `with strongroom.silo("silo.toml") as silo: …`.
+
+    `config` is the path of a `silo.toml` (by default the one in the current folder; `strongroom silo train --config`
+    comes before either). Raises `SiloConfigError` or `AgreementError` before anything is sent.
+    """
+    command = _command.get()
+    path = Path(config if config is not None else DEFAULT_CONFIG)
+    if command is not None and command.config is not None:
+        path = command.config
+    if observer is None:
+        observer = Silent() if command is None else command.observer
+    opened = Opened.load(SiloConfig.load(path))
+    say_if_simulated(opened.agreement)
+    release = _lock(opened.config)
+    try:
+        machine = opened.machine()
+        courier = opened.courier(machine, observer, background=True)
+    except BaseException:
+        release()
+        raise
+    form = BodyFormat(
+        agreement=opened.files.agreement,
+        layout=opened.files.layout,
+        silo=opened.config.name,
+        identity=opened.files.identity,
+        random=os.urandom,
+    )
+    return Silo(
+        machine=machine,
+        courier=courier,
+        form=form,
+        observer=observer,
+        initial_model=_reader(opened),
+        release=release,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A silo's files, read and checked, and what is built on them."""
+
+    config: SiloConfig
+    files: SiloFiles
+
+    @classmethod
+    def load(cls, config: SiloConfig) -> "Opened":
+        """Read what `silo.toml` points to; raises `SiloConfigError`, `AgreementError`, `IdentityError`."""
+        return cls(config=config, files=SiloFiles.load(config))
+
+    @property
+    def agreement(self) -> Agreement:
+        """The silo's own copy."""
+        return self.files.agreement
+
+    def state(self) -> SiloState:
+        """The silo's durable state; raises `StateError`."""
+        store = DirectoryStore(self.config.state)
+        return SiloState.open(store, agreement=self.agreement.digest, silo=self.config.name)
+
+    def machine(self) -> SiloMachine:
+        """The machine over the silo's state."""
+        return SiloMachine(
+            agreement=self.agreement,
+            silo=self.config.name,
+            identity=self.files.identity,
+            platform=_platform(self.agreement.silo(self.config.name), self.config),
+            state=self.state(),
+            clock=_now,
+            random=os.urandom,
+        )
+
+    def courier(self, machine: SiloMachine, observer: Observer, *, background: bool) -> Courier:
+        """The courier over gRPC."""
+        channel = GrpcChannel(
+            enrolment=self.config.enrolment,
+            federation=self.config.federation,
+            scratch=self.config.state / "downloads",
+        )
+        return Courier(machine=machine, channel=channel, observer=observer, clock=_now, background=background)
+
+
+@contextmanager
+def alone(config: SiloConfig) -> Iterator[None]:
+    """Be the one process that uses the silo's state; raises `SiloConfigError` if there is another."""
+    release = _lock(config)
+    try:
+        yield
+    finally:
+        release()
+
+
+def _lock(config: SiloConfig) -> Callable[[], None]:
+    try:
+        config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(config.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise config.error("state", "a folder to write to", f"{config.state}: {error.strerror}") from error
+    try:
+        # Two processes with one state would witness two histories.
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise config.error(
+            "state", "a folder that no other process of this silo uses", f"{config.state}, which one uses now"
+        ) from error
+    return lambda: os.close(descriptor)
+
+
+def _platform(terms: SiloTerms, config: SiloConfig) -> Platform | None:
+    if not terms.needs_evidence:
+        return None
+    if any(values.tee.simulated for values in terms.reference_values):
+        return SimulatedPlatform(measure(installed_code()))
+    tees = ", ".join(sorted({str(values.tee) for values in terms.reference_values}))
+    raise SiloConfigError(
+        f"{config.file.name}: name: expected a silo whose TEE this version can collect evidence from "
+        f'("simulated", "none"), found {terms.name} with {tees}'
+    )
+
+
+def _reader(opened: Opened) -> Callable[[], Sections] | None:
+    path = opened.config.initial_model
+    if path is None:
+        return None
+    return lambda: read_initial_model(path, opened.files.layout, opened.agreement.model.initial)
+
+
+def _now() -> int:
+    return int(time.time())

@@ -1,0 +1,176 @@
+"""The silo as a witness of the log (DESIGN §8): one log an agreement, never a smaller head, never a fork.
+
+It believes nothing but the log key that evidence vouched for and the head that it persisted itself. A checkpoint
+counts as newer only with a consistency proof from that head, and the new head is durable before a cosignature leaves.
+What does not fit convicts somebody: both notes are kept as files, and the silo stops. Pure but for the state's store.
+
+Numbered checks, repeated below:
+
+1. the checkpoint is of the agreement's log and signed by the pinned key
+2. it is not smaller than the head (log-rolled-back)
+3. at the head's size it has the head's root (log-forked)
+4. a larger one extends the head: its proof begins there and leads to both roots (log-forked)
+"""
+
+from dataclasses import replace
+
+from audit.agreed import cosigner_of, log_key_of
+from audit.merkle import EMPTY_ROOT, ProofError, TreeHead, verify_consistency
+from audit.note import Checkpoint, VerifierKey
+from protocol.agreement import Agreement
+from protocol.errors import Refusal, RefusalCode, RefusedError
+from protocol.keys import SigningKey, VerifyingKey
+from protocol.session import Consistency, Cosigned, CosignRequest
+from silo_client.state import SiloState
+
+_NOTHING = TreeHead(size=0, root=EMPTY_ROOT)
+
+
+class LogBrokenError(RefusedError):
+    """The log was rolled back, forked or replaced. `evidence` is the folder (in the state's store) with both notes."""
+
+    def __init__(self, refusal: Refusal, evidence: str, size: int) -> None:
+        super().__init__(refusal)
+        self.evidence = evidence
+        self.size = size
+
+
+class Witness:
+    """One silo's view of one log."""
+
+    def __init__(self, *, agreement: Agreement, silo: str, identity: SigningKey, state: SiloState) -> None:
+        self._agreement = agreement
+        self._cosigner = cosigner_of(agreement, agreement.silo(silo))
+        self._identity = identity
+        self._state = state
+        # Heads that were verified to lie on the way to the persisted one, by size.
+        self._passed: dict[int, bytes] = {}
+
+    @property
+    def log_key(self) -> VerifierKey:
+        """The pinned log's key; `ValueError` before the first enrolment."""
+        if self._state.log_key is None:
+            raise ValueError("no log is pinned yet")
+        return log_key_of(self._agreement, self._state.log_key)
+
+    def require_log(self, key: VerifyingKey, note: Checkpoint) -> None:
+        """Refuse a second log under the same agreement: a silo believes in one genesis, ever."""
+        pinned = self._state.log_key
+        if pinned is None or pinned == key:
+            return
+        raise self._broken(
+            RefusalCode.OTHER_LOG,
+            expected=f"the log that this silo has known from the beginning, with the key {pinned}",
+            found=f"a second genesis under the same agreement, with the key {key}",
+            remedy="the appliance lost or hid its history: restore its store, or make a successor agreement",
+            theirs=note,
+        )
+
+    def observe(self, checkpoint: Checkpoint, key: VerifierKey) -> None:
+        """Hold a checkpoint without proof (in a welcome or receipt) against the head; changes nothing."""
+        # 1
+        checkpoint.verify(key)
+        head = self._state.head
+        if head is not None and checkpoint.size <= head.size:
+            self._require_known(checkpoint, head)
+
+    def follow(self, checkpoint: Checkpoint, consistency: Consistency) -> Checkpoint:
+        """The head after this checkpoint, once it is shown to lie on the same history; persists nothing.
+
+        An older one that this process has verified on the way here is fine, and leaves the head where it is.
+        """
+        # 1
+        checkpoint.verify(self.log_key)
+        head = self._state.head
+        if head is not None and checkpoint.size <= head.size:
+            self._require_known(checkpoint, head)
+            return head
+        self._require_extension(checkpoint, head, consistency)
+        return checkpoint
+
+    def passed(self, checkpoint: Checkpoint) -> None:
+        """Remember a followed checkpoint, so that messages that crossed it on the way are not taken for a fork."""
+        self._passed[checkpoint.size] = checkpoint.root
+
+    def cosign(self, request: CosignRequest, *, now: int) -> Cosigned:
+        """Verify, persist the new head, and only then sign.
+
+        Raises `LogBrokenError`, or `SignatureError` / `MalformedError` for what is no checkpoint of this log.
+        """
+        checkpoint = Checkpoint.parse(request.checkpoint.encode())
+        # 1
+        checkpoint.verify(self.log_key)
+        head = self._state.head
+        # 2. A witness signs nothing smaller than its head, not even what it signed before.
+        if head is not None and checkpoint.size < head.size:
+            raise self._rolled_back(checkpoint, head)
+        self.follow(checkpoint, request.consistency)
+        time = max(now, self._state.cosigned_at, 1)
+        self._state.advance(bare(checkpoint, self.log_key), cosigned_at=time)
+        self.passed(checkpoint)
+        # A crash here has cosigned nothing, and the head is never smaller than what was cosigned.
+        line = checkpoint.cosign(self._cosigner.name, self._identity, time=time)
+        return Cosigned(size=checkpoint.size, line=line.encode())
+
+    def _require_known(self, checkpoint: Checkpoint, head: Checkpoint) -> None:
+        if checkpoint.size == head.size:
+            # 3
+            if checkpoint.root != head.root:
+                raise self._forked(checkpoint, f"another tree of the same {head.size} entries")
+            return
+        known = self._passed.get(checkpoint.size)
+        if known is None:
+            # 2
+            raise self._rolled_back(checkpoint, head)
+        if known != checkpoint.root:
+            raise self._forked(checkpoint, f"another tree of {checkpoint.size} entries than the one it showed before")
+
+    def _require_extension(self, checkpoint: Checkpoint, head: Checkpoint | None, consistency: Consistency) -> None:
+        # 4
+        old = _NOTHING if head is None else head.head
+        try:
+            if consistency.size != old.size:
+                raise ProofError(
+                    f"consistency: expected a proof from size {old.size}, found one from {consistency.size}"
+                )
+            verify_consistency(old=old, new=checkpoint.head, proof=consistency.hashes)
+        except ProofError as error:
+            raise self._forked(
+                checkpoint, f"{checkpoint.size} entries that are not shown to extend it ({error})"
+            ) from error
+
+    def _rolled_back(self, checkpoint: Checkpoint, head: Checkpoint) -> LogBrokenError:
+        return self._broken(
+            RefusalCode.LOG_ROLLED_BACK,
+            expected=f"a log of at least the {head.size} entries that this silo has seen",
+            found=f"one of {checkpoint.size}",
+            remedy="the appliance runs on an older copy of its store: restore the newest one",
+            theirs=checkpoint,
+        )
+
+    def _forked(self, checkpoint: Checkpoint, found: str) -> LogBrokenError:
+        head = self._state.head
+        return self._broken(
+            RefusalCode.LOG_FORKED,
+            expected=f"a log that extends the {0 if head is None else head.size} entries that this silo has seen",
+            found=found,
+            remedy="the appliance shows two histories: stop, and compare the kept notes with the other silos",
+            theirs=checkpoint,
+        )
+
+    def _broken(
+        self, code: RefusalCode, *, expected: str, found: str, remedy: str, theirs: Checkpoint
+    ) -> LogBrokenError:
+        files = {"theirs.note": theirs.encode()}
+        if self._state.head is not None:
+            files["ours.note"] = self._state.head.encode()
+        evidence = self._state.keep_evidence(f"{code}-{theirs.size}-{theirs.root.hex()[:16]}", files)
+        refusal = Refusal(code=code, expected=expected, found=found, remedy=f"{remedy} (both are kept in {evidence})")
+        return LogBrokenError(refusal, evidence, theirs.size)
+
+
+def bare(checkpoint: Checkpoint, log_key: VerifierKey) -> Checkpoint:
+    """The checkpoint with the log's signature alone: what a fork is shown by, whoever else has signed it."""
+    signer = (log_key.name, log_key.key_id)
+    lines = tuple(signature for signature in checkpoint.note.signatures if signature.signer == signer)
+    return replace(checkpoint, note=replace(checkpoint.note, signatures=lines))
