@@ -128,6 +128,13 @@ class Round:
         finally:
             self.close()
 
+    def skip(self) -> None:
+        """Sit this round out: nothing is sent, and the others go on at the deadline. The silo still cosigns."""
+        if self.submitted:
+            raise self._terms.error("expected round.skip() in place of round.submit(…), found it after that")
+        self.submitted = True
+        self.close()
+
     def close(self) -> None:
         """Take the hooks off the user's optimizer and let the vectors go."""
         if self._training is not None:
@@ -182,7 +189,7 @@ class Round:
             return UpdateMetadata(
                 steps=training.steps,
                 step_size_sum=training.step_size_sum,
-                metrics={name: float(value) for name, value in metrics.items()},
+                metrics={name: _number(value) for name, value in metrics.items()},
             )
         except MalformedError as error:
             raise self._terms.error(f"metrics: {error}") from error
@@ -200,6 +207,11 @@ class Round:
         change.sub_(after)
         after.add_(change)
         return TrainedUpdate(sections={**sections, Section.PARAMETERS: change}, control=after, metadata=metadata)
+
+
+def _number(value: float | Tensor) -> float:
+    """A metric as the loop has it: a number, or a loss that still hangs on its graph."""
+    return float(value.detach()) if isinstance(value, Tensor) else float(value)
 
 
 def _require_finite(update: TrainedUpdate, terms: RoundTerms) -> None:

@@ -121,12 +121,18 @@ class Silo:
 
     def final_state_dict(self) -> dict[str, Tensor]:
         """The federation's result, for `model.load_state_dict`; raises `TrainingError` before the end."""
+        return state_dict_from(self._form.layout, self._final()[0])
+
+    def final_metrics(self) -> dict[str, float]:
+        """The last round's aggregated metrics; raises `TrainingError` before the end."""
+        metadata = self._final()[1]
+        return parse_metrics(metadata) if metadata else {}
+
+    def _final(self) -> tuple[dict[Section, Tensor], bytes]:
         finish = self._finish
         if finish is None:
             raise TrainingError("expected the end of the federation, found rounds to come; iterate silo.rounds() first")
-        source = self._courier.download(finish.model.name, body_limit_bytes(self._form.layout, BlobKind.MODEL))
-        sections, _ = open_body(source, finish.model, BlobKind.MODEL, finish.entry.model, self._form)
-        return state_dict_from(self._form.layout, sections)
+        return self._fetch(finish.model, BlobKind.MODEL, finish.entry.model)
 
     def _require_submitted(self) -> None:
         if self._round is not None and not self._round.submitted:

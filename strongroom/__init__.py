@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from silo_client.opening import silo
+    from strongroom.simulation import simulate
 
 __all__ = ["silo", "simulate"]
 
