@@ -1,11 +1,13 @@
 """One child process of the supervisor: how it is started, what it says, how often it died.
 
 The enclave's process is the supervisor's child and never the gateway's, which could otherwise choose its code. Both
-start with no environment, in isolated mode (no user's packages, no PYTHON* variables), and die with the supervisor.
+start with no environment, in isolated mode (no user's packages, no PYTHON* variables), gain no privileges, leave no
+core dumps, and die with the supervisor.
 """
 
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from dataclasses import dataclass
 from typing import IO
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
 _LINE_LIMIT_BYTES = 8192
 _STEADY_SECONDS = 10.0
 _FIRST_PAUSE_SECONDS = 0.1
@@ -76,6 +79,8 @@ class Child:
             _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             if os.getppid() != parent:
                 os._exit(1)
+            _LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
         self._started = time.monotonic()
         self.process = subprocess.Popen(

@@ -81,6 +81,7 @@ class Gateway:
         )
         self._servers: list[grpc.Server] = []
         self._addresses: dict[str, str] = {}
+        self._stopping = False
 
     def run(self) -> None:
         """Keep the link to the enclave, and serve, until `stop`. Raises `PortTakenError`."""
@@ -95,6 +96,7 @@ class Gateway:
 
     def stop(self) -> None:
         """End `run` and all streams."""
+        self._stopping = True
         self._link.close()
         for stopped in [server.stop(_GRACE_SECONDS) for server in self._servers]:
             stopped.wait(2 * _GRACE_SECONDS)
@@ -124,7 +126,8 @@ class Gateway:
 
     def _down(self) -> None:
         self._federation_port.enclave_lost()
-        print("event=enclave-lost", file=sys.stderr, flush=True)
+        if not self._stopping:
+            print("event=enclave-lost", file=sys.stderr, flush=True)
 
 
 def main() -> int:

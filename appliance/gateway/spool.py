@@ -123,13 +123,15 @@ class Upload:
 
     def write(self, data: bytes) -> None:
         """Append; raises `RefusedError` for more bytes than announced, or where the disk is full."""
-        if self._descriptor is None or self._held + len(data) > self._size:
+        if self._held + len(data) > self._size:
             raise refuse(
                 RefusalCode.WRONG_SIZE,
                 expected=f"the {self._size} bytes that were announced",
                 found="more",
                 remedy="announce the blob's size",
             )
+        if self._descriptor is None:
+            return  # Complete, so that these were no bytes.
         view = memoryview(data)
         try:
             while view:
