@@ -101,7 +101,17 @@ class SiloState:
 
     @classmethod
     def open(cls, store: Store, *, agreement: bytes, silo: str) -> "SiloState":
-        """The state for one agreement (32-byte digest), empty at first; raises `StateError` if it is damaged."""
+        """The state for one agreement (32-byte digest), empty at first; raises `StateError` if it is damaged.
+
+        Only one process may have it open, for it removes files that nothing names.
+        """
+        state = cls.read_only(store, agreement=agreement, silo=silo)
+        state._remove_debris()
+        return state
+
+    @classmethod
+    def read_only(cls, store: Store, *, agreement: bytes, silo: str) -> "SiloState":
+        """The same, to look at while another process has it open."""
         folder = agreement.hex()[:32]
         try:
             memory = _Memory.parse(store.read(f"{folder}/state.json"))
@@ -116,9 +126,7 @@ class SiloState:
             ) from error
         if (memory.agreement, memory.silo) != (agreement, silo):
             raise StateError(f"{folder}/state.json: expected the state of {silo}, found that of {memory.silo}")
-        state = cls(store, folder, memory)
-        state._remove_debris()
-        return state
+        return cls(store, folder, memory)
 
     # What is known
 

@@ -29,7 +29,7 @@ def load_task(path: Path) -> ModuleType:
 
     The file is trusted as any program that its owner runs. Its `if __name__ == "__main__":` part does not run.
     """
-    _claim_package_names()
+    claim_package_names()
     try:
         code = compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
     except OSError as error:
@@ -66,7 +66,8 @@ def build_model(path: Path, seed: int) -> "nn.Module":
     return module
 
 
-def _claim_package_names() -> None:
+def claim_package_names() -> None:
+    """Import our packages before the user's folder can shadow them; raises `TaskError` if it is too late."""
     home = Path(__file__).resolve().parent.parent
     for name in PACKAGES:
         found = getattr(importlib.import_module(name), "__file__", None)
