@@ -83,9 +83,10 @@ class TestInspection:
         assert words in str(error)
 
     def test_a_sum_of_rounded_step_sizes_is_not_too_much(self, federate: Any) -> None:
-        federation = federate(local_steps=1000)
-        total = sum([0.1] * 1000)
-        update = federation.seal_update("silo-0", np.zeros(20), steps=1000, step_size_sum=total)
+        federation = federate(local_steps=20, learning_rate=0.05)
+        total = sum([0.05] * 20)
+        assert total > 20 * 0.05
+        update = federation.seal_update("silo-0", np.zeros(20), steps=20, step_size_sum=total)
         assert federation.inspect("silo-0", update).step_size_sum == total
 
     def test_another_silos_signature(self, federate: Any) -> None:
@@ -182,6 +183,15 @@ class TestMerge:
         update.write_at(0, forge(update, key, federation, chunk=1, wanted=np.full(4, np.inf, "<f4").tobytes()))
         with pytest.raises(UpdateChanged, match="not finite") as changed:
             federation.merge(inspections, threads=2)
+        assert changed.value.silo == "silo-1"
+
+    def test_a_buffer_that_is_not_finite_under_the_same_tag(self, federate: Any) -> None:
+        federation = federate(parameters=20, float_buffers=8)
+        update, key = federation.seal_raw("silo-1", [bytes(32), bytes(32), bytes(16), bytes(32)], GOOD)
+        inspections = others(federation, "silo-1") | {"silo-1": federation.inspect("silo-1", update)}
+        update.write_at(0, forge(update, key, federation, chunk=3, wanted=np.full(4, np.inf, "<f4").tobytes()))
+        with pytest.raises(UpdateChanged, match="not finite") as changed:
+            federation.merge(inspections)
         assert changed.value.silo == "silo-1"
 
     def test_another_update_of_the_same_silo_in_its_place(self, federate: Any) -> None:
