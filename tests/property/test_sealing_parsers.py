@@ -77,6 +77,7 @@ def open_all(data: bytes) -> tuple[bytes, list[bytes]]:
 
 
 @given(st.binary(max_size=300))
+@settings(deadline=None)
 def test_arbitrary_bytes_are_malformed(data: bytes) -> None:
     for parse in (
         lambda: BlobReader(MemoryBytes(data), CHUNKS),
@@ -90,6 +91,7 @@ def test_arbitrary_bytes_are_malformed(data: bytes) -> None:
 
 
 @given(st.binary(max_size=300))
+@settings(deadline=None)
 def test_arbitrary_messages_are_no_model_key(data: bytes) -> None:
     with pytest.raises((MalformedError, SignatureError)):
         ModelKey.parse(data, SIGNER.public)
@@ -98,7 +100,7 @@ def test_arbitrary_messages_are_no_model_key(data: bytes) -> None:
 
 
 @given(st.data())
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_a_changed_bit_anywhere_never_opens(data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(BLOB) - 1))
     bit = data.draw(st.integers(0, 7))
@@ -121,6 +123,7 @@ def test_a_changed_bit_outside_the_ciphertexts_is_found_by_authentication() -> N
 
 
 @given(cut=st.integers(0, len(BLOB)), insert=st.binary(max_size=40), skip=st.integers(0, 40))
+@settings(deadline=None)
 def test_a_splice_never_opens(cut: int, insert: bytes, skip: int) -> None:
     changed = BLOB[:cut] + insert + BLOB[cut + skip :]
     if changed == BLOB:
@@ -137,6 +140,7 @@ def test_a_splice_never_opens(cut: int, insert: bytes, skip: int) -> None:
     parent=st.none() | st.binary(min_size=16, max_size=16),
     sender=st.from_regex(r"[a-z0-9-]{1,63}", fullmatch=True),
 )
+@settings(deadline=None)
 def test_headers_round_trip(
     kind: BlobKind, digest: bytes, numbers: tuple[int, int], parent: bytes | None, sender: str
 ) -> None:
@@ -158,6 +162,7 @@ def test_headers_round_trip(
 
 
 @given(st.binary(max_size=METADATA_LIMIT_BYTES))
+@settings(deadline=None)
 def test_metadata_padding_round_trips(data: bytes) -> None:
     padded = pad_metadata(data)
     assert len(padded) == 4096
@@ -165,6 +170,7 @@ def test_metadata_padding_round_trips(data: bytes) -> None:
 
 
 @given(st.integers(0, 10**6), st.floats(allow_nan=False, allow_infinity=False), metrics)
+@settings(deadline=None)
 def test_update_metadata_round_trips_and_fits(steps: int, step_size_sum: float, values: dict[str, float]) -> None:
     metadata = UpdateMetadata(steps=steps, step_size_sum=step_size_sum, metrics=values)
     encoded = metadata.encode()
@@ -210,7 +216,7 @@ def test_too_many_or_infinite_metrics_are_refused_before_they_are_sealed() -> No
 
 
 @given(st.binary(min_size=1, max_size=64), st.integers(0, 3))
-@settings(suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 def test_each_chunk_is_its_own_ciphertext(plaintext: bytes, which: int) -> None:
     """Equal chunks do not look equal."""
     key = ContentKey(os.urandom(32))

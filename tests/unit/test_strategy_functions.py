@@ -57,7 +57,7 @@ class Case:
 
 
 @given(seed=st.integers(0, 2**32 - 1), size=SIZES, silos=st.integers(1, 7), rate=st.sampled_from([1.0, 0.3]))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_scaffold(seed: int, size: int, silos: int, rate: float) -> None:
     case = Case(seed, size, silos)
     model, control = combined(strategy_for(training("scaffold", rate)), case)
@@ -69,7 +69,7 @@ def test_scaffold(seed: int, size: int, silos: int, rate: float) -> None:
 
 @pytest.mark.parametrize("name", ["fedavg", "fedprox"])
 @given(seed=st.integers(0, 2**32 - 1), size=SIZES, silos=st.integers(1, 7), rate=st.sampled_from([1.0, 0.3]))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_fedavg_and_fedprox(name: str, seed: int, size: int, silos: int, rate: float) -> None:
     case = Case(seed, size, silos)
     strategy = strategy_for(training(name, rate))
@@ -80,7 +80,7 @@ def test_fedavg_and_fedprox(name: str, seed: int, size: int, silos: int, rate: f
 
 
 @given(seed=st.integers(0, 2**32 - 1), size=SIZES, silos=st.integers(1, 7))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_float_buffers_take_the_mean(seed: int, size: int, silos: int) -> None:
     case = Case(seed, size, silos)
     out = torch.full((size,), float("nan"))
