@@ -244,10 +244,9 @@ class MemorySource:
 
     def read_into(self, offset: int, buffer: bytearray | memoryview) -> None:
         view = memoryview(buffer).cast("B")
-        found = memoryview(self._data)[offset : offset + len(view)]
-        if len(found) < len(view):
-            raise StoreError(f"store: {self._name}: expected {len(view)} bytes at {offset}, found {len(found)}")
-        view[:] = found
+        if offset < 0 or offset + len(view) > len(self._data):
+            raise StoreError(f"store: {self._name}: expected {len(view)} bytes at {offset}, found fewer")
+        view[:] = memoryview(self._data)[offset : offset + len(view)]
 
     def close(self) -> None:
         """Nothing to close."""

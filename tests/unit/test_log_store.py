@@ -99,7 +99,7 @@ def test_sources_read_exactly_or_raise(store):
     assert buffer == bytes(range(90, 100))
     source.read_into(5, memoryview(buffer)[2:4])
     assert buffer[2:4] == bytes([5, 6])
-    for offset in (91, 100, 1000):
+    for offset in (91, 100, 1000, -1, -50):
         with pytest.raises(StoreError):
             source.read_into(offset, buffer)
     source.close()
