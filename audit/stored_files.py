@@ -64,6 +64,8 @@ class FileSource:
 
     def read_into(self, offset: int, buffer: bytearray | memoryview) -> None:
         view = memoryview(buffer).cast("B")
+        if offset < 0:  # preadv takes -1 for "wherever the file stands".
+            raise StoreError(f"store: {self._name}: expected an offset of at least 0, found {offset}")
         done = 0
         with reported_as(self._name):
             while done < len(view):
