@@ -1,0 +1,143 @@
+"""Every checkpoint that the store holds: signed by the log, cosigned by nobody but the agreement's silos.
+
+Trusts the log's key, which evidence vouched for by then, and the silos' identity keys, which are the agreement's.
+Called by the audit.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from audit.agreed import log_key_of, quorum_of
+from audit.findings import Findings
+from audit.inventory import Inventory
+from audit.log_files import LogFiles
+from audit.note import MAXIMUM_NOTE_BYTES, Checkpoint
+from audit.quorum import Cosignature
+from audit.report import Line
+from audit.resources import CHECKPOINT, checkpoint_name
+from audit.store import NotFound, StoreError
+from protocol.agreement import Agreement
+from protocol.agreement_toml import printable
+from protocol.errors import MalformedError, SignatureError
+from protocol.keys import VerifyingKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """An authentic checkpoint in the store, and its owners' votes."""
+
+    name: str
+    checkpoint: Checkpoint
+    votes: tuple[Cosignature, ...]
+
+
+class Heads:
+    """Reads and verifies checkpoints; whatever is wrong with one is noted under its name.
+
+    `sizes`: those of all checkpoints in the store, ascending.
+    """
+
+    def __init__(self, *, files: LogFiles, inventory: Inventory, agreement: Agreement, findings: Findings) -> None:
+        self.verified = 0
+        self._files = files
+        self._notes = frozenset(inventory.notes)
+        self._has_newest = inventory.has_checkpoint
+        self._agreement = agreement
+        self._findings = findings
+        self._quorum = quorum_of(agreement)
+        self._newest_file = self._read(CHECKPOINT) if self._has_newest else None
+        self._newest_bytes = self._bytes()
+        newest = [] if self._newest_file is None else [self._newest_file.size]
+        self.sizes = tuple(sorted({*self._notes, *newest}))
+
+    @property
+    def required(self) -> int:
+        """How many owners make a quorum."""
+        return self._quorum.required
+
+    def newest(self, log_key: VerifyingKey) -> Head | None:
+        """The largest checkpoint that verifies; what lies above it is noted as damage."""
+        for size in reversed(self.sizes):
+            for name, checkpoint in self._stored(size):
+                head = self._verify(name, checkpoint, log_key)
+                if head is not None:
+                    return head
+        return None
+
+    def at(self, size: int, log_key: VerifyingKey) -> list[Head]:
+        """The authentic checkpoints of one size: its note and, if it is of this size, `checkpoint`."""
+        heads = [self._verify(name, checkpoint, log_key) for name, checkpoint in self._stored(size)]
+        self.verified += len(heads)
+        return [head for head in heads if head is not None]
+
+    def conclude(self, newest: int) -> None:
+        """Hold `checkpoint` against the newest size, once all of them are verified."""
+        findings = self._findings
+        if self._newest_file is None:
+            if not self._has_newest:
+                findings.uncheckable(Line.TRUST, "expected the newest checkpoint, found none", resource=CHECKPOINT)
+        elif self._newest_file.size < newest:
+            found = self._newest_file.size
+            before = max((size for size in self._notes if size < newest), default=0)
+            if found == before:
+                findings.note(
+                    f"{CHECKPOINT}: one batch behind (a crash between two writes; the next start completes it)"
+                )
+            else:
+                problem = f"expected the checkpoint of {newest} entries, or after a crash of {before}, found {found}"
+                findings.damaged(Line.TRUST, CHECKPOINT, problem)
+        elif newest not in self._notes:
+            name = checkpoint_name(newest)
+            findings.uncheckable(Line.TRUST, f"expected the same as {CHECKPOINT}, found none", resource=name)
+        if self._bytes() != self._newest_bytes:
+            problem = "changed while the log was read: stop the appliance, or audit a copy of its store"
+            findings.uncheckable(Line.TRUST, problem, resource=CHECKPOINT)
+
+    def _stored(self, size: int) -> Iterator[tuple[str, Checkpoint]]:
+        if size in self._notes:
+            name = checkpoint_name(size)
+            note = self._read(name)
+            if note is not None and note.size == size:
+                yield name, note
+            elif note is not None:
+                self._findings.damaged(Line.TRUST, name, f"expected a checkpoint of {size} entries, found {note.size}")
+        if self._newest_file is not None and self._newest_file.size == size:
+            yield CHECKPOINT, self._newest_file
+
+    def _verify(self, name: str, checkpoint: Checkpoint, log_key: VerifyingKey) -> Head | None:
+        key = log_key_of(self._agreement, log_key)
+        try:
+            checkpoint.verify(key)
+            votes = self._quorum.count(checkpoint, key)
+        except SignatureError as error:
+            self._findings.damaged(Line.TRUST, name, printable(str(error)))
+            return None
+        known = {cosigner.key.name: cosigner.key.key_id for cosigner in self._quorum.cosigners} | {key.name: key.key_id}
+        for signature in checkpoint.note.signatures:
+            if known.get(signature.name) == signature.key_id:
+                continue
+            shown = printable(signature.name)
+            if signature.name in known or signature.key_id in known.values():
+                problem = f"a signature by {shown}: the name of one key and the id of another"
+                self._findings.damaged(Line.TRUST, name, problem)
+            else:
+                problem = f"a signature by {shown}, whom the agreement does not name, was not checked"
+                self._findings.uncheckable(Line.TRUST, problem, resource=name)
+        return Head(name=name, checkpoint=checkpoint, votes=votes)
+
+    def _read(self, name: str) -> Checkpoint | None:
+        try:
+            return Checkpoint.parse(self._files.read(name, limit_bytes=2 * MAXIMUM_NOTE_BYTES))
+        except MalformedError as error:
+            self._findings.damaged(Line.TRUST, name, printable(str(error)))
+        except StoreError as error:
+            self._findings.uncheckable(Line.TRUST, str(error), resource=name)
+        return None
+
+    def _bytes(self) -> bytes | None:
+        try:
+            return self._files.read(CHECKPOINT, limit_bytes=2 * MAXIMUM_NOTE_BYTES)
+        except NotFound:
+            return None
+        except StoreError:
+            return b""

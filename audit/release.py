@@ -1,0 +1,86 @@
+"""Releases: nothing derived from an update left the enclave before enough owners had cosigned what it rests on.
+
+That a silo answered an attempt (`update.accepted`, `update.refused`) proves that it was announced; before that, a
+checkpoint with a quorum must have covered the attempt's `round.opened`, and with it this boot's `appliance.started` and
+the `published` entry of the model that was released. Pure; trusts that the votes were verified. Called by the audit.
+"""
+
+from dataclasses import dataclass
+
+from audit.entries import Entry, LogClosed, RoundAbandoned, RoundOpened, RoundPublished, UpdateAccepted, UpdateRefused
+from audit.quorum import Cosignature
+from audit.replay import DivergenceError, History
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Best:
+    """The best cosigned checkpoint since the attempt was opened."""
+
+    size: int
+    owners: tuple[str, ...]
+
+
+class Releases:
+    """Watches checkpoints and entries in the order of the log."""
+
+    def __init__(self, required: int) -> None:
+        """`required`: how many owners make a quorum."""
+        self.quorum_size = 0
+        self.checked = 0
+        self.notes: list[str] = []
+        self._required = required
+        self._opened: tuple[int, RoundOpened] | None = None
+        self._closed: int | None = None
+        self._best: _Best | None = None
+        self._answered = False
+
+    def checkpoint(self, size: int, votes: tuple[Cosignature, ...]) -> None:
+        """An authentic checkpoint; to be called before the entry of index `size`."""
+        if len(votes) >= self._required:
+            self.quorum_size = size
+        if self._best is None or len(votes) > len(self._best.owners):
+            self._best = _Best(size=size, owners=tuple(vote.owner for vote in votes))
+
+    def entry(self, index: int, entry: Entry, history: History) -> None:
+        """An entry that `history` has taken; raises `DivergenceError` if it shows a release without its quorum."""
+        if isinstance(entry, RoundOpened):
+            self._opened, self._best, self._answered = (index, entry), None, False
+        elif isinstance(entry, UpdateAccepted | UpdateRefused) and not self._answered:
+            self._require_quorum(index, entry, history)
+            self._answered = True
+            self.checked += 1
+        elif isinstance(entry, RoundPublished | RoundAbandoned):
+            self._note_unreleased("was never released")
+            self._opened = None
+        elif isinstance(entry, LogClosed):
+            self._closed = index
+
+    def conclude(self) -> None:
+        """What the log leaves open is no fault: it is said."""
+        self._note_unreleased("is not released yet")
+        if self._closed is not None and self.quorum_size <= self._closed:
+            self.notes.append(
+                f"entry {self._closed} (log.closed): no quorum has cosigned it; the final model is not released yet"
+            )
+
+    def _require_quorum(self, index: int, entry: Entry, history: History) -> None:
+        opened = history.opened_index
+        # A boot ends the attempts of the one before, so that `opened` is of this boot; said again because it is the
+        # rule that stops a rolled-back enclave.
+        if self.quorum_size > opened > history.started_index:
+            return
+        found = "none with any"
+        if self._best is not None and self._best.size > opened and self._best.owners:
+            found = f"at best one of {self._best.size} entries, by {', '.join(self._best.owners)}"
+        raise DivergenceError(
+            index,
+            entry.KIND,
+            f"released without a quorum: expected a checkpoint of {opened + 1} to {index} entries cosigned by "
+            f"{self._required} owners, found {found}",
+        )
+
+    def _note_unreleased(self, how: str) -> None:
+        if self._opened is not None and self.quorum_size <= self._opened[0]:
+            index, opened = self._opened
+            attempt = f"round {opened.round} attempt {opened.attempt}"
+            self.notes.append(f"entry {index} (round.opened): {attempt} {how}: no quorum cosigned it")

@@ -1,0 +1,316 @@
+"""`strongroom audit verify`: what a stranger, years later, can say of a log with nothing but the agreement in hand.
+
+Pure but for reading the files. Trusts the auditor's own copy of the agreement, the roots of trust that ship with
+`attestation`, and nothing in the store: no key, no file name, no size. The checklist, whose numbers stand in
+`audit.report.Line` and again at the blocks below:
+
+1. AGREEMENT   the agreement parses (by whom `verify` is called) and the log is of this agreement
+2. FILES       every file is accounted for, and every tile is what the entries make, byte for byte
+3. TRUST       the evidence in leaf 0 vouches for the log key; every checkpoint is signed by it, is of this log and this
+               tree, and cosigned by nobody but the agreement's silos
+4. ENTRIES     every entry parses, follows from the ones before (`audit.replay`), and no time runs backwards
+5. EVIDENCE    every boot and every admission holds up again; refusals of named silos have true reasons
+6. RELEASES    no attempt was answered before a quorum had cosigned what it rests on
+7. OBJECTS     whatever an entry names by digest is there, and is that
+
+PASS: all of it holds. FAIL: something contradicts; the replay ends at the first entry that does not follow, and damaged
+files are named all the same. INCOMPLETE: something is missing or unknown to this reader, and nothing contradicts.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+
+from audit.entries import (
+    ApplianceStarted,
+    ControlReset,
+    Entry,
+    LogGenesis,
+    RoundAbandoned,
+    RoundPublished,
+    SiloAdmitted,
+    SiloRefused,
+    UnknownEntryError,
+    UpdateRefused,
+    parse_entry,
+)
+from audit.evidence import EvidenceAgain
+from audit.findings import Findings
+from audit.heads import Head, Heads
+from audit.inventory import Inventory
+from audit.log_files import LogFiles
+from audit.named_objects import NamedObjects
+from audit.release import Releases
+from audit.replay import DivergenceError, History
+from audit.report import AuditReport, CheckLine, Counts, Line, NewestCheckpoint
+from audit.resources import CHECKPOINT
+from audit.walk import TreeWalk
+from protocol.agreement import Agreement
+from protocol.agreement_toml import printable
+from protocol.errors import MalformedError
+from protocol.fields import format_digest
+from protocol.keys import VerifyingKey
+
+Progress = Callable[[int, int], None]
+
+_NAMES = {
+    Line.AGREEMENT: "the log is of this agreement",
+    Line.FILES: "every file is accounted for, every tile what the entries make",
+    Line.TRUST: "evidence vouches for the log key, and the key for every checkpoint",
+    Line.ENTRIES: "every entry follows from the ones before it",
+    Line.EVIDENCE: "the evidence of every boot and every silo, again from its bytes",
+    Line.RELEASES: "nothing was released before a quorum had cosigned",
+    Line.OBJECTS: "every object that an entry names is there",
+}
+_PROGRESS_EVERY = 64
+
+
+def verify(files: LogFiles, agreement: Agreement, *, progress: Progress | None = None) -> AuditReport:
+    """Audit one log. `progress` is told (entries done, entries in all) now and then. Raises `StoreError` for a
+    directory that can't be listed; whatever else is wrong with the store is in the report.
+    """
+    return _Audit(files, agreement, progress or (lambda done, total: None)).run()
+
+
+class _Audit:
+    def __init__(self, files: LogFiles, agreement: Agreement, progress: Progress) -> None:
+        self._agreement = agreement
+        self._progress = progress
+        self._findings = Findings()
+        self._files = files
+        # Names before contents: a log that grows meanwhile then has files that are not listed, and never the reverse.
+        self._inventory = Inventory.take(files.listed())
+        self._heads = Heads(files=files, inventory=self._inventory, agreement=agreement, findings=self._findings)
+        self._objects = NamedObjects(files=files, inventory=self._inventory, findings=self._findings)
+        self._evidence = EvidenceAgain(agreement=agreement, objects=self._objects, findings=self._findings)
+        self._releases = Releases(self._heads.required)
+        self._history = History(agreement)
+        self._kinds: Counter[type[Entry]] = Counter()
+        self._updates_used = 0
+        self._newest_time = 0
+        self._replaying = True
+        self._line = Line.ENTRIES
+        self._divergence: DivergenceError | None = None
+        self._reached: set[Line] = set()
+        self._newest: Head | None = None
+
+    def run(self) -> AuditReport:
+        self._account_for_names()
+        sizes = self._heads.sizes
+        if not sizes:
+            if not self._inventory.has_checkpoint:
+                self._findings.uncheckable(Line.TRUST, "expected a checkpoint, found none", resource=CHECKPOINT)
+        else:
+            log_key = self._believe(sizes[-1])
+            if log_key is not None:
+                self._newest = self._heads.newest(log_key)
+                if self._newest is not None:
+                    self._walk(self._newest, log_key)
+        self._objects.conclude(complete=Line.OBJECTS in self._reached)
+        return self._report()
+
+    # 2
+
+    def _account_for_names(self) -> None:
+        for name, what in self._inventory.unknown:
+            self._findings.uncheckable(Line.FILES, what, resource=name)
+        for name in self._inventory.temporary:
+            self._findings.note(f"{name}: left by a write that did not end, and part of nothing")
+
+    # 1 and 3
+
+    def _believe(self, size: int) -> VerifyingKey | None:
+        """The log key, once leaf 0's evidence vouches for it; None, and noted, if there is nothing to believe."""
+        walk = TreeWalk(files=self._files, inventory=self._inventory, size=size, heads=(), findings=self._findings)
+        first = walk.first_entry()
+        if first is None:
+            self._findings.uncheckable(Line.TRUST, "expected leaf 0, which no stored entry bundle holds", entry=0)
+            return None
+        bundle, leaf = first
+        try:
+            genesis = parse_entry(leaf)
+            if not isinstance(genesis, LogGenesis):
+                raise DivergenceError(0, genesis.KIND, "expected log.genesis")
+            if self._is_of_this_agreement(genesis) and self._evidence.genesis(genesis):
+                return genesis.keys.log_key
+            self._findings.uncheckable(
+                Line.TRUST, "nothing vouches for the log key, so that nothing under it is believed", entry=0
+            )
+        except UnknownEntryError as error:
+            self._findings.uncheckable(Line.TRUST, printable(str(error)), entry=0)
+        except (MalformedError, DivergenceError) as error:
+            problem = printable(error.problem if isinstance(error, DivergenceError) else str(error))
+            tile = walk.other_first_hash(leaf)
+            if tile is not None:
+                self._findings.damaged(Line.FILES, bundle, f"entry 0 is not the one that {tile} stands for: {problem}")
+            else:
+                kind = error.kind if isinstance(error, DivergenceError) else None
+                self._findings.diverges(Line.TRUST, problem, entry=0, kind=kind)
+        return None
+
+    def _is_of_this_agreement(self, genesis: LogGenesis) -> bool:
+        ours, theirs = self._agreement, genesis
+        if theirs.agreement != ours.digest:
+            problem = f"expected agreement {format_digest(ours.digest)}, found {format_digest(theirs.agreement)}"
+        elif theirs.origin != ours.log.origin:
+            problem = f"expected the log {ours.log.origin!r}, found {printable(theirs.origin)!r}"
+        else:
+            self._reached.add(Line.AGREEMENT)
+            return True
+        self._findings.diverges(Line.AGREEMENT, problem, entry=0, kind=genesis.KIND)
+        return False
+
+    # 3 to 7
+
+    def _walk(self, newest: Head, log_key: VerifyingKey) -> None:
+        size = newest.checkpoint.size
+        walk = TreeWalk(
+            files=self._files, inventory=self._inventory, size=size, heads=self._heads.sizes, findings=self._findings
+        )
+        for entry in walk.entries():
+            index = walk.edge.size
+            self._take_heads(walk, log_key)
+            if self._replaying:
+                self._replaying = self._take_entry(index, entry)
+            if index % _PROGRESS_EVERY == 0:
+                self._progress(index, size)
+        if walk.complete:
+            self._take_heads(walk, log_key)
+            self._reached |= {Line.FILES, Line.TRUST}
+            if self._replaying and not walk.broken:
+                self._reached |= {Line.ENTRIES, Line.EVIDENCE, Line.RELEASES, Line.OBJECTS}
+                self._objects.get(self._agreement.digest, "the agreement")
+                self._objects.get(self._agreement.model.layout, "the model's layout")
+                self._releases.conclude()
+        self._progress(walk.edge.size, size)
+        walk.conclude()
+        self._heads.conclude(size)
+        for note in self._releases.notes:
+            self._findings.note(note)
+        # An entry that the log did not sign convicts nobody but whoever changed the file, which is named already.
+        if self._divergence is not None and not (walk.broken and self._divergence.index >= walk.signed_size):
+            error = self._divergence
+            self._findings.diverges(self._line, printable(error.problem), entry=error.index, kind=error.kind)
+
+    def _take_heads(self, walk: TreeWalk, log_key: VerifyingKey) -> None:
+        """3: every checkpoint of the tree's present size."""
+        size = walk.edge.size
+        for head in self._heads.at(size, log_key):
+            if walk.holds(head.checkpoint.head, head.name):
+                self._releases.checkpoint(size, head.votes)
+
+    def _take_entry(self, index: int, data: bytes) -> bool:
+        """4 to 6: whether the replay goes on."""
+        try:
+            self._line = Line.ENTRIES
+            entry = parse_entry(data)
+            self._require_time(index, entry)
+            self._history.apply(entry)
+            self._line = Line.EVIDENCE
+            self._evidence.check(index, entry, self._history)
+            self._line = Line.RELEASES
+            self._releases.entry(index, entry, self._history)
+        except UnknownEntryError as error:
+            problem = f"{printable(str(error))}; from here on nothing was replayed"
+            self._findings.uncheckable(Line.ENTRIES, problem, entry=index)
+            return False
+        except MalformedError as error:
+            self._divergence = DivergenceError(index, None, str(error))
+            return False
+        except DivergenceError as error:
+            self._divergence = error
+            return False
+        self._kinds[type(entry)] += 1
+        if isinstance(entry, RoundPublished):
+            self._updates_used += len(entry.cohort)
+        return True
+
+    def _require_time(self, index: int, entry: Entry) -> None:
+        """How an attempt ended is timed before it is logged, as the merge runs beside everything else."""
+        time = getattr(entry, "time", 0)
+        if time < self._newest_time and not isinstance(entry, RoundPublished | RoundAbandoned):
+            problem = f"time: expected at least {self._newest_time}, as an earlier entry says, found {time}"
+            raise DivergenceError(index, entry.KIND, problem)
+        self._newest_time = max(self._newest_time, time)
+
+    # The report
+
+    def _report(self) -> AuditReport:
+        findings = self._findings
+        if findings.unlisted:
+            findings.information.append(f"and {findings.unlisted} more findings, not listed")
+        divergence = findings.divergence or next(iter(findings.damage), None)
+        return AuditReport(
+            verdict=findings.verdict,
+            simulated=self._agreement.simulated,
+            agreement=self._agreement.digest,
+            origin=self._agreement.log.origin,
+            divergence=divergence,
+            damage=tuple(findings.damage),
+            missing=tuple(findings.missing),
+            information=tuple(findings.information),
+            checks=tuple(
+                CheckLine(
+                    line=line,
+                    name=_NAMES[line],
+                    state=findings.state(line, reached=line in self._reached),
+                    detail=self._detail(line),
+                )
+                for line in Line
+            ),
+            not_checked=tuple(self._not_checked()),
+            counts=self._counts(),
+            newest=None if self._newest is None else self._newest_checkpoint(self._newest),
+        )
+
+    def _newest_checkpoint(self, newest: Head) -> NewestCheckpoint:
+        return NewestCheckpoint(
+            size=newest.checkpoint.size,
+            root=newest.checkpoint.root,
+            cosignatures=newest.votes,
+            quorum_size=self._releases.quorum_size,
+        )
+
+    def _counts(self) -> Counts:
+        kinds = self._kinds
+        return Counts(
+            entries=self._history.size,
+            checkpoints=len(self._heads.sizes),
+            boots=kinds[ApplianceStarted],
+            admissions=kinds[SiloAdmitted],
+            refusals=kinds[SiloRefused],
+            rounds_published=kinds[RoundPublished],
+            attempts_abandoned=kinds[RoundAbandoned],
+            updates_used=self._updates_used,
+            updates_refused=kinds[UpdateRefused],
+            control_resets=kinds[ControlReset],
+            evidence_appraised=self._evidence.appraised,
+            objects=self._objects.found,
+        )
+
+    def _detail(self, line: Line) -> str:
+        if line is Line.FILES:
+            return f"{len(self._inventory.tiles)} tiles, {len(self._inventory.notes)} checkpoints"
+        if line is Line.TRUST:
+            return f"{self._heads.verified} signed checkpoints"
+        if line is Line.ENTRIES:
+            return f"{self._history.size} entries"
+        if line is Line.EVIDENCE:
+            return f"{self._evidence.appraised} pieces of evidence"
+        if line is Line.RELEASES:
+            return f"{self._releases.checked} attempts that were answered"
+        return f"{self._objects.found} objects" if line is Line.OBJECTS else ""
+
+    def _not_checked(self) -> list[str]:
+        agreement = self._agreement
+        lines = [
+            "what is in models and updates: they are sealed, and only their digests' lineage was replayed",
+            "the aggregation: that a model is made of its cohort follows from the code that evidence vouches for",
+            "whether the log goes on: hold the newest checkpoint's size and root against what a silo has seen",
+            "times: they are those of the appliance's own clock",
+            "attempts by strangers to enrol: the enclave counts them and logs none",
+        ]
+        if without := [silo.name for silo in agreement.silos if not silo.needs_evidence]:
+            lines.append(f"what code runs at {', '.join(without)}: the agreement asks no evidence of them")
+        if agreement.simulated:
+            lines.append("that any hardware protects anything: the TEEs are simulated, and their keys are public")
+        return lines
