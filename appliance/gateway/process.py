@@ -80,7 +80,8 @@ class Gateway:
             link=self._link, spool=self._spool, bodies=Bodies(settings.models), domain=agreement.spiffe_domain
         )
         self._servers: list[grpc.Server] = []
-        self._addresses: dict[str, str] = {}
+        self.addresses: dict[str, str] = {}
+        self.boots = 0
         self._stopping = False
 
     def run(self) -> None:
@@ -110,19 +111,20 @@ class Gateway:
             self._open_ports()
         report = {
             "event": "serving",
-            **self._addresses,
+            **self.addresses,
             "boot_id": description.boot_id.hex(),
         }
+        self.boots += 1
         print(json.dumps(report), flush=True)
 
     def _open_ports(self) -> None:
         enrolment, where = open_enrolment(self._settings.enrolment, EnrolmentPort(self._link), self._certificate)
         self._servers.append(enrolment)
-        self._addresses["enrolment"] = where
+        self.addresses["enrolment"] = where
         silos = len(self._agreement.silos)
         federation, where = open_federation(self._settings.federation, self._federation_port, self._authority, silos)
         self._servers.append(federation)
-        self._addresses["federation"] = where
+        self.addresses["federation"] = where
 
     def _down(self) -> None:
         self._federation_port.enclave_lost()
