@@ -67,7 +67,7 @@ def train(
         batch = torch.randint(len(labels), (32,), generator=generator)
         loss = nn.functional.cross_entropy(network(images[batch]), labels[batch])
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        total += float(loss)
+        total += loss.item()
     return total / steps

@@ -10,7 +10,9 @@ from appliance.config import ApplianceConfig
 from appliance.places import Places, StoreUnusableError
 from appliance.supervisor import Exit, Output, Ready, Supervisor
 from attestation.collect.measurement import NotMeasurable, installed_code, measure
+from attestation.simulated.reference_values import simulated_reference_values
 from protocol.agreement import Agreement
+from protocol.agreement_tees import render_tee
 from protocol.errors import ProtocolError
 from protocol.fields import format_digest
 from protocol.layout import Layout
@@ -95,13 +97,18 @@ def status(file: Path, *, as_json: bool) -> None:
 
 @command.command("measure", short_help="Print the measurement of the installed code.")
 @_JSON
-def measure_command(*, as_json: bool) -> None:
+@click.option("--toml", "as_toml", is_flag=True, help="Print the [[appliance.tee]] block to paste.")
+def measure_command(*, as_json: bool, as_toml: bool) -> None:
     """Print the simulated launch measurement of the installed code: what goes into an agreement's reference values."""
     try:
         digest = measure(installed_code()).hex()
     except NotMeasurable as error:
         raise Failure(str(error)) from error
-    click.echo(json.dumps({"tee": "simulated", "measurement": digest}) if as_json else digest)
+    if as_toml:
+        click.secho(_PROTECTS_NOTHING, fg="red", bold=True, err=True)
+        click.echo(render_tee(simulated_reference_values(bytes.fromhex(digest)), "appliance.tee"), nl=False)
+    else:
+        click.echo(json.dumps({"tee": "simulated", "measurement": digest}) if as_json else digest)
 
 
 def _read_config(file: Path) -> ApplianceConfig:

@@ -4,6 +4,7 @@ The oracle knows nothing of this project: dense float64 vectors, least-squares o
 compared is the whole trajectory of the server's model, to 1e-5 of the distance travelled (float32 on the wire).
 """
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,5 +180,5 @@ def test_the_trajectory_is_the_papers(strategy: str, seed: int, tmp_path: Path) 
     assert history.state_dict is not None
     found.append(flat(history.state_dict))
     for number, (ours, theirs) in enumerate(zip(found, path, strict=True)):
-        travelled = sum(float(np.linalg.norm(b - a)) for a, b in zip(path, path[1 : number + 1], strict=False))
+        travelled = sum(float(np.linalg.norm(b - a)) for a, b in itertools.pairwise(path[: number + 1]))
         assert np.linalg.norm(ours - theirs) <= 1e-5 * max(travelled, 1e-3), f"round {number}"

@@ -1,0 +1,84 @@
+"""`strongroom demo`: the main job on real data, in processes, on this machine."""
+
+import shutil
+import time
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from strongroom.commands.failure import Failure
+
+_PROTECTS_NOTHING = "The TEEs of this demonstration are simulated: THIS PROTECTS NOTHING. It shows how things go."
+
+
+@click.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("demo-run"),
+    show_default=True,
+    help="Folder for agreement, log, model and plot; an earlier run in it is replaced.",
+)
+def command(out: Path) -> None:
+    """Run the main job on real data, on this machine."""
+    from demo import baselines, digits
+    from demo.plot import accuracy_plot
+    from demo.run import Demonstration, audit, results
+    from demo.task import SITES
+    from demo.workspace import ROUNDS, StepFailedError
+
+    began = time.monotonic()
+    console = Console(soft_wrap=True)
+    console.print(_PROTECTS_NOTHING, style="bold red")
+    folder = _fresh(out.absolute())
+    try:
+        demonstration = Demonstration(folder, console)
+        course = demonstration.run()
+        model = digits.model()
+        model.load_state_dict(_state_dict(demonstration.workspace.site(SITES[0]) / "model.safetensors"))
+        final = digits.accuracy(model)
+        shutil.copy(demonstration.workspace.site(SITES[0]) / "model.safetensors", folder / "model.safetensors")
+        console.print("• the same with FedAvg (simulated), each site alone, and all data in one place …")
+        fedavg = baselines.fedavg(demonstration.workspace.fedavg)
+        alone = [baselines.alone(index) for index in range(len(SITES))]
+        centralised = baselines.centralised()
+        rows = [(f"{name} alone", level) for name, level in zip(SITES, alone, strict=True)]
+        rows += [
+            ("FedAvg", fedavg[-1]),
+            ("SCAFFOLD, through the strongroom", final),
+            ("all data in one place", centralised),
+        ]
+        console.print(results(rows))
+        # Sites measure the model that a round begins with: what round n reports is the accuracy after n - 1 rounds.
+        scaffold = {number - 1: level for number, level in sorted(course.accuracy.items())} | {ROUNDS: final}
+        accuracy_plot(folder / "accuracy.png", scaffold=scaffold, fedavg=fedavg, alone=alone, centralised=centralised)
+        console.print("• an auditor verifies the log on a laptop:")
+        audit(demonstration.workspace, console)
+    except StepFailedError as error:
+        raise Failure(f"{error}\nwhat there is so far lies in {folder}") from error
+    console.print(f"• done in {time.monotonic() - began:.0f} s; everything lies in {folder}:", highlight=False)
+    for name, what in (
+        ("federation.toml", "the agreement"),
+        ("appliance/store/log", "the log"),
+        ("model.safetensors", "the model"),
+        ("accuracy.png", "accuracy by round"),
+    ):
+        console.print(f"    {name:<20} {what}", highlight=False)
+
+
+def _fresh(folder: Path) -> Path:
+    """An empty folder; only what an earlier demonstration left is ever deleted."""
+    if folder.exists():
+        if any(folder.iterdir()) and not (folder / ".strongroom-demo").exists():
+            raise Failure(f"{folder}: expected an empty folder or an earlier demonstration, found other files")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    (folder / ".strongroom-demo").touch()
+    return folder
+
+
+def _state_dict(file: Path) -> "dict[str, object]":
+    from safetensors.torch import load_file
+
+    return dict(load_file(file))
