@@ -1,0 +1,172 @@
+"""The supervisor's loop, with scripts in place of the two processes: restarts, giving up, exit statuses, its output."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from appliance import child, supervisor
+from appliance.config import DEFAULT_USERS, ApplianceConfig
+from appliance.places import Places, StoreUnusableError
+from appliance.supervisor import Exit, Output, Ready, Supervisor
+
+BOOT = "ab" * 32
+ENCLAVE_UP = f"""echo '{{"boot_id":"{BOOT}","event":"started"}}'"""
+GATEWAY_UP = f"""echo '{{"boot_id":"{BOOT}","enrolment":"h:1","event":"serving","federation":"h:2"}}'"""
+SERVE = "exec sleep 60"
+
+
+class Run:
+    """One run of a supervisor over scripted processes."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.lines: list[str] = []
+        self.ready: list[Ready] = []
+        self.on_ready: Callable[[Ready], None] = lambda _: os.kill(os.getpid(), signal.SIGTERM)
+        monkeypatch.setattr(supervisor, "separate", lambda *_: "this is a test")
+        monkeypatch.setattr(child, "_FIRST_PAUSE_SECONDS", 0.01)
+        monkeypatch.setattr(sys, "executable", str(folder / "python"))
+
+    def __call__(self, *, enclave: str = f"{ENCLAVE_UP}; {SERVE}", gateway: str = f"{GATEWAY_UP}; {SERVE}") -> Exit:
+        """`enclave`, `gateway`: shell commands; `$*` are the arguments."""
+        script = self.folder / "python"
+        script.write_text(f'#!/bin/sh\ncase "$3" in *enclave*)\n{enclave}\n;;\n*)\n{gateway}\n;;\nesac\n')
+        script.chmod(0o755)
+        config = ApplianceConfig(
+            agreement=self.folder / "federation.toml",
+            layout=self.folder / "layout.json",
+            store=self.folder / "store",
+            enrolment="h:0",
+            federation="h:0",
+            threads=2,
+            users=DEFAULT_USERS,
+        )
+        return Supervisor(config, Output(ready=self._ready, line=self.lines.append)).run()
+
+    def _ready(self, ready: Ready) -> None:
+        self.ready.append(ready)
+        self.on_ready(ready)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    return Run(tmp_path, monkeypatch)
+
+
+def gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
+
+
+def test_it_is_ready_when_the_gateway_serves_the_enclaves_boot_and_ends_when_asked(run: Run) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    assert run() is Exit.ASKED
+    (ready,) = run.ready
+    assert (ready.enrolment, ready.federation, ready.boot_id) == ("h:1", "h:2", BOOT)
+    assert ready.one_user_because == "this is a test"
+    assert gone(ready.enclave_pid)
+    assert gone(ready.gateway_pid)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_children_get_no_environment_and_isolated_modules(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSLKEYLOGFILE", "/tmp/keys")
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/tmp")
+    # The shell itself sets PWD; /proc shows what it was given.
+    assert run(enclave=f"tr '\\0' '\\n' < /proc/$$/environ; echo args $*; pwd; {ENCLAVE_UP}; {SERVE}") is Exit.ASKED
+    said = [line for line in run.lines if line.startswith("enclave | ")]
+    assert said[0].startswith("enclave | args -I -m appliance.enclave.process --agreement=")
+    assert said[1] == "enclave | /"
+
+
+def test_a_child_that_died_is_started_again_and_counted(run: Run) -> None:
+    def kill_once(ready: Ready) -> None:
+        os.kill(ready.gateway_pid if ready.gateway_restarts == 0 else os.getpid(), signal.SIGTERM)
+
+    run.on_ready = kill_once
+    assert run(gateway=f"echo asked for $*; {GATEWAY_UP}; {SERVE}") is Exit.ASKED
+    assert [ready.gateway_restarts for ready in run.ready] == [0, 1]
+    asked = [line for line in run.lines if "asked for" in line]
+    assert "--enrolment=h:0" in asked[0]
+    assert "--enrolment=h:1" in asked[1]  # Where silos found it: a free port was chosen once.
+    assert any("event=restart child=gateway count=1" in line for line in run.lines)
+
+
+def test_an_enclave_that_must_not_start_is_not_started_again(run: Run) -> None:
+    assert run(enclave="echo event=start-refused another agreement >&2; exit 3") is Exit.REFUSED
+    assert run.lines.count("enclave | event=start-refused another agreement") == 1
+    assert not any("restart" in line for line in run.lines)
+    assert run.ready == []
+
+
+def test_an_unusable_port_ends_it(run: Run) -> None:
+    assert run(gateway="exit 2") is Exit.UNUSABLE
+
+
+@pytest.mark.parametrize("end", ["exit 1", "kill -9 $$", "exit 0"])
+def test_it_gives_up_on_a_child_that_keeps_failing(run: Run, end: str) -> None:
+    assert run(enclave=end) is Exit.FAILING
+    assert sum("event=restart child=enclave" in line for line in run.lines) == 5
+    assert "supervisor | event=given-up child=enclave failures=6" in run.lines
+
+
+def test_a_child_that_does_not_end_is_killed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_GRACE_SECONDS", 0.1)
+    assert run(gateway=f"trap '' TERM; {GATEWAY_UP}; while :; do sleep 0.1; done") is Exit.ASKED
+    assert gone(run.ready[0].gateway_pid)
+
+
+def test_what_children_say_is_prefixed_and_cannot_draw_on_the_terminal(run: Run) -> None:
+    assert run(gateway=f"printf 'red \\033[31m\\n{{\"event\":1}}\\n' ; {GATEWAY_UP}; {SERVE}") is Exit.ASKED
+    assert "gateway | red U+001B[31m" in run.lines
+    assert 'gateway | {"event":1}' in run.lines
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        "[]",
+        "[" * 5000,
+        '{"event":"serving"}',
+        f'{{"boot_id":"{BOOT}","enrolment":1,"event":"serving","federation":"h:2"}}',
+        f'{{"boot_id":"{BOOT}","enrolment":"h:1","event":"serving","federation":"h:2","more":1}}',
+        f'{{"boot_id":"{BOOT}","event":"started"}}',
+        "\\377",
+    ],
+)
+def test_a_gateway_that_reports_nonsense_is_not_believed(run: Run, report: str) -> None:
+    """And doesn't bring the supervisor down."""
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    assert run(gateway=f"printf '{report}\\n'; {SERVE}") is Exit.ASKED
+    assert run.ready == []
+
+
+def test_a_gateway_that_serves_another_boot_is_not_ready(run: Run) -> None:
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    assert run(gateway=f"{GATEWAY_UP.replace('ab', 'cd')}; {SERVE}") is Exit.ASKED
+    assert run.ready == []
+
+
+def test_a_closed_pipe_costs_nothing(run: Run) -> None:
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    started = time.process_time()
+    assert run(gateway=f"exec >&- 2>&-; {SERVE}") is Exit.ASKED
+    assert time.process_time() - started < 0.25
+
+
+def test_a_store_has_one_supervisor(run: Run) -> None:
+    held = Places(store=run.folder / "store").lock()
+    with pytest.raises(StoreUnusableError, match="another appliance is running on this store"):
+        run()
+    os.close(held)
+    assert run() is Exit.ASKED
+
+
+def test_sigint_ends_it_too(run: Run) -> None:
+    run.on_ready = lambda _: os.kill(os.getpid(), signal.SIGINT)
+    assert run() is Exit.ASKED
