@@ -33,6 +33,11 @@ class Places:
 
     store: Path
 
+    @classmethod
+    def of(cls, store: Path) -> "Places":
+        """The places of a store that its owner may have put behind a link; below it, links are refused."""
+        return cls(store=store.resolve())
+
     @property
     def models(self) -> Path:
         return self.store / "models"
@@ -54,24 +59,32 @@ class Places:
     def socket(self) -> Path:
         return self.runtime / "enclave.sock"
 
-    def prepare(self, users: Users | None) -> None:
-        """Make the folders and give them to their users; None: all to this process's. Call while holding the lock.
+    def prepare(self, users: Users, *, separate: bool) -> None:
+        """Make the folders and give them to `users`, or all to this process's user unless `separate`.
 
-        Raises `StoreUnusableError`.
+        A store may change between the two from one start to the next. Call while holding the lock. Raises
+        `StoreUnusableError`.
         """
         own = Users(enclave=os.geteuid(), gateway=os.geteuid(), group=os.getegid())
-        enclave, gateway, group = (users or own).enclave, (users or own).gateway, (users or own).group
+        now = users if separate else own
+        former = {own.enclave, users.enclave, users.gateway}
         folders = (
-            (self.store, enclave, _SHARED),
-            (self.store / "log", enclave, _SHARED),
-            (self.models, enclave, _SHARED),
-            (self.store / "state", enclave, _PRIVATE),
-            (self.spool, gateway, _SHARED),
-            (self.runtime, enclave, _THROUGH),
+            (self.store / "log", now.enclave, _SHARED),
+            (self.models, now.enclave, _SHARED),
+            (self.store / "state", now.enclave, _PRIVATE),
+            (self.spool, now.gateway, _SHARED),
+            (self.runtime, now.enclave, _THROUGH),
         )
         try:
+            _check(self.store, former)
+            os.chown(self.store, now.enclave, now.group)
+            self.store.chmod(_SHARED)
             for folder, owner, mode in folders:
-                _own(folder, owner, group, mode, former={os.geteuid(), enclave, gateway})
+                folder.mkdir(mode=_PRIVATE, exist_ok=True)
+                status = _check(folder, former)
+                if (status.st_uid, status.st_gid) != (owner, now.group):
+                    _give(folder, owner, now.group)
+                folder.chmod(mode)
         except OSError as error:
             raise StoreUnusableError(f"{error.filename or self.store}: {error.strerror}") from error
 
@@ -92,17 +105,17 @@ class Places:
         return descriptor
 
 
-def _own(folder: Path, owner: int, group: int, mode: int, former: set[int]) -> None:
-    """Make a folder, with all that is in it, this user's. A folder of anybody but its `former` owners is refused."""
-    folder.mkdir(mode=_PRIVATE, exist_ok=True)
+def _check(folder: Path, former: set[int]) -> os.stat_result:
+    """The status of a folder that may be taken over, being one of these users'."""
     status = folder.stat(follow_symlinks=False)
     if not stat.S_ISDIR(status.st_mode):
         raise StoreUnusableError(f"{folder}: expected a folder, found something else")
     if status.st_uid not in former:
-        raise StoreUnusableError(f"{folder}: expected it to be user {owner}'s, found it to be user {status.st_uid}'s")
-    if (status.st_uid, status.st_gid) != (owner, group):
-        _give(folder, owner, group)
-    folder.chmod(mode)
+        raise StoreUnusableError(
+            f"{folder}: expected it to be the appliance's (users {', '.join(map(str, sorted(former)))}), "
+            f"found it to be user {status.st_uid}'s"
+        )
+    return status
 
 
 def _give(folder: Path, owner: int, group: int) -> None:

@@ -7,7 +7,6 @@ Exit statuses: 0 asked to end (SIGTERM, SIGINT) · 2 configuration, a file, a po
 enclave refuses to start (another agreement, a damaged or older store) · 4 a process keeps failing.
 """
 
-import json
 import os
 import selectors
 import signal
@@ -23,7 +22,9 @@ from appliance.config import ApplianceConfig
 from appliance.enclave.process import EXIT_REFUSED
 from appliance.places import Places
 from appliance.privileges import Needs, separate, unlimit_locked_memory
+from protocol import canonical
 from protocol.agreement_toml import printable
+from protocol.errors import MalformedError
 from protocol.fields import Fields
 
 _ENCLAVE, _GATEWAY = "appliance.enclave.process", "appliance.gateway.process"
@@ -32,6 +33,7 @@ _GATEWAY_UNUSABLE = 2
 _GIVE_UP_AFTER = 6
 _GRACE_SECONDS = 5.0
 _TICK_SECONDS = 1.0
+_REPORT_LIMIT_BYTES = 8192
 
 
 class Exit(IntEnum):
@@ -72,7 +74,7 @@ class Supervisor:
     def __init__(self, config: ApplianceConfig, output: Output) -> None:
         self._config = config
         self._output = output
-        self._places = Places(store=config.store)
+        self._places = Places.of(config.store)
         self._addresses = {"enrolment": config.enrolment, "federation": config.federation}
         self._one_user_because: str | None = None
         self._boot_id = ""
@@ -117,7 +119,7 @@ class Supervisor:
         # First without the store: to hand that over and back again costs a walk through all of it.
         why_not = separate(users, enclave, gateway)
         if why_not is None:
-            places.prepare(users)
+            places.prepare(users, separate=True)
             why_not = separate(
                 users,
                 Needs(
@@ -129,7 +131,7 @@ class Supervisor:
             )
         self._one_user_because = why_not
         if why_not is not None:
-            places.prepare(None)
+            places.prepare(users, separate=False)
             self._output.line(f"supervisor | one user for both processes: {why_not}")
             return Child("enclave", "appliance.enclave.process", None), Child(
                 "gateway", "appliance.gateway.process", None
@@ -207,21 +209,23 @@ class Supervisor:
     def _on_report(self, child: Child, line: str) -> None:
         try:
             self._read_report(child, line)
-        except (ValueError, ReportError):
+        except MalformedError:
             self._on_line(child, line)
 
     def _read_report(self, child: Child, line: str) -> None:
         """Take a report: of the enclave's boot, or of the gateway's addresses and the boot that it serves."""
-        report = Fields(json.loads(line), "report", ReportError)
+        report = Fields(canonical.decode(line.encode(), limit_bytes=_REPORT_LIMIT_BYTES), "report")
+        boot_id = report.hexadecimal("boot_id", size=32).hex()
         if child is self._enclave:
             report.literal("event", "started")
-            self._boot_id = report.hexadecimal("boot_id", size=32).hex()
+            report.close()
+            self._boot_id = boot_id
         else:
             report.literal("event", "serving")
+            addresses = {port: report.text(port) for port in self._addresses}
+            report.close()
             # Port 0 was a free port: after a restart silos must find the gateway where it was.
-            self._addresses = {port: report.text(port) for port in self._addresses}
-            self._serves = report.hexadecimal("boot_id", size=32).hex()
-        report.close()
+            self._addresses, self._serves = addresses, boot_id
         if self._boot_id and self._boot_id == self._serves:
             self._say_ready()
 
@@ -243,10 +247,6 @@ class Supervisor:
 
     def _on_signal(self) -> None:
         self._exit = Exit.ASKED
-
-
-class ReportError(Exception):
-    """A child's line is no report."""
 
 
 class _Signals:

@@ -7,7 +7,6 @@ when it must not start, `EXIT_FAILED` when it should be started again.
 """
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -100,6 +99,7 @@ def serve(settings: Settings) -> None:
     from appliance.enclave.startup import StartRefusedError, start
     from appliance.enclave.ticker import Ticker
     from audit.store import DirectoryStore, StoreError
+    from protocol import canonical
     from protocol.agreement import Agreement
     from protocol.errors import ProtocolError
     from protocol.layout import Layout
@@ -129,7 +129,7 @@ def serve(settings: Settings) -> None:
     server = open_socket(EnclaveService(core, outbox, spool, die), settings.socket)
     description = core.describe()
     event(f"started boot={description.boot_id.hex()} origin={description.origin} log-size={description.log_size}")
-    print(json.dumps({"event": "started", "boot_id": description.boot_id.hex()}), flush=True)
+    print(canonical.encode({"event": "started", "boot_id": description.boot_id.hex()}).decode(), flush=True)
     threading.Thread(target=ticker.run, args=(core,), daemon=True).start()
     signal.sigwait(_END)
     # Whatever is under way is lost, and was not promised: what is durable is consistent at every moment.

@@ -6,7 +6,6 @@ a file or an argument is unusable, 1 when something failed that should not.
 """
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -26,6 +25,7 @@ from appliance.gateway.federation_port import FederationPort
 from appliance.gateway.link import EnclaveLink, Listener
 from appliance.gateway.servers import Certificate, ClientAuthority, PortTakenError, open_enrolment, open_federation
 from appliance.gateway.spool import Spool
+from protocol import canonical
 from protocol.agreement import Agreement
 from protocol.credentials import new_credential_key
 from protocol.errors import ProtocolError
@@ -109,13 +109,9 @@ class Gateway:
     def _serve(self, description: pb.Description) -> None:
         if not self._servers:
             self._open_ports()
-        report = {
-            "event": "serving",
-            **self.addresses,
-            "boot_id": description.boot_id.hex(),
-        }
+        report = {"event": "serving", **self.addresses, "boot_id": description.boot_id.hex()}
         self.boots += 1
-        print(json.dumps(report), flush=True)
+        print(canonical.encode(report).decode(), flush=True)
 
     def _open_ports(self) -> None:
         enrolment, where = open_enrolment(self._settings.enrolment, EnrolmentPort(self._link), self._certificate)

@@ -71,7 +71,7 @@ def status(file: Path, *, as_json: bool) -> None:
     from protocol.wire import strongroom_pb2 as pb
     from protocol.wire import strongroom_pb2_grpc as rpc
 
-    socket = Places(store=_read_config(file).store).socket
+    socket = Places.of(_read_config(file).store).socket
     with grpc.insecure_channel(f"unix:{socket}") as channel:
         stub = rpc.EnclaveStub(channel)  # type: ignore[no-untyped-call]
         try:
