@@ -105,6 +105,7 @@ class AdmissionDesk:
         signed, enrol = self._open_enrolment(sealed)
         terms = self._agreement.silo(enrol.silo)
         now = self._ledger.now()
+        self._require_fresh(enrol, now)
         try:
             tee = self._judge(enrol, terms, now)
         except RefusedError as error:
@@ -169,10 +170,8 @@ class AdmissionDesk:
         except KeyError as error:
             raise self._stranger(RefusalCode.UNKNOWN_SILO, "a silo that the agreement names", str(error)) from error
 
-    def _judge(self, enrol: Enrol, terms: SiloTerms, now: int) -> Tee:
-        """Everything that a signed request can be refused for; returns the TEE that vouches for it."""
-        if enrol.agreement != self._agreement.digest:
-            raise mismatch(self._agreement.digest, enrol.agreement)
+    def _require_fresh(self, enrol: Enrol, now: int) -> None:
+        """The request answers a challenge of this boot, once. Anybody can repeat one that doesn't: it isn't logged."""
         if enrol.boot_id != self._boot.boot_id or enrol.appliance != self._boot.keys.signing:
             raise refuse(
                 RefusalCode.WRONG_BOOT,
@@ -180,6 +179,12 @@ class AdmissionDesk:
                 found="one for another",
                 remedy="enrol again from the start",
             )
+        self._challenges.redeem(enrol.silo, enrol.challenge, now)
+
+    def _judge(self, enrol: Enrol, terms: SiloTerms, now: int) -> Tee:
+        """Everything that a fresh request is refused for, in the log; returns the TEE that vouches for the silo."""
+        if enrol.agreement != self._agreement.digest:
+            raise mismatch(self._agreement.digest, enrol.agreement)
         if enrol.keys.identity != terms.identity.raw:
             raise refuse(
                 RefusalCode.IDENTITY_SIGNATURE,
@@ -187,7 +192,6 @@ class AdmissionDesk:
                 found="another identity key in the request",
                 remedy="use the key file that the agreement's [[silo]] block was made from",
             )
-        self._challenges.redeem(enrol.silo, enrol.challenge, now)
         try:
             enrol.keys.sealing_key.seal(b"", "strongroom/probe/v1")
             check_credential_key(enrol.keys.credential)

@@ -11,7 +11,7 @@ from attestation import Evidence
 from attestation.collect.platform import Platform
 from protocol.credentials import CertificateAuthority
 from protocol.enrolment import ApplianceKeys
-from protocol.keys import SEALING_SEED_BYTES, Secret, SealingKey, SigningKey
+from protocol.keys import SEALING_SEED_BYTES, SealingKey, Secret, SigningKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -232,7 +232,8 @@ class Enclave:
 
     def _suffices(self, silos: tuple[str, ...]) -> bool:
         owners = {self._agreement.silo(silo).owner for silo in silos}
-        return len(owners) >= self._agreement.log.cosigners and self._agreement.cohort_is_sufficient(silos)
+        trainers = [silo for silo in silos if silo not in self._ledger.history.barred]
+        return len(owners) >= self._agreement.log.cosigners and self._agreement.cohort_is_sufficient(trainers)
 
     def _open_next(self) -> None:
         """Log what is staged and, in the same batch, the next attempt or the end; then ask for cosignatures."""
@@ -301,11 +302,13 @@ class Enclave:
 
     def _greet(self, silo: str) -> None:
         """Tell a silo what stands: that its cosignature is wanted, or what is announced."""
-        session = self._sessions[silo]
-        if self._votes is None or session.head > self._votes.size:
+        session, history = self._sessions[silo], self._ledger.history
+        if self._votes is None or session.head > self._votes.size or history.phase is Phase.COMMITTED:
             return
         if self._cosigned_note is None:
             self._ports.send(silo, self._announcer.cosign_request(self._votes, session.head))
+            return
+        if silo in history.barred and history.phase is not Phase.CLOSED:
             return
         announcement = self._announcer.announcement(
             note=self._cosigned_note,
@@ -329,6 +332,9 @@ class Enclave:
                 found=f"{silo}, which knows {join.head}",
                 remedy="the appliance's store is older than what silos have cosigned: restore the newest one",
             )
+        if self._initial_from == silo:
+            # It was asked for the initial model and begins anew instead: ask another.
+            self._initial_from = None
         in_doubt = None if join.pending is None else (join.pending.round, join.pending.attempt)
         self._sessions[silo] = Session(head=join.head, in_doubt=in_doubt)
         self._greet(silo)
@@ -375,6 +381,8 @@ class Enclave:
             if self._state.model is None:
                 self._state = replace(self._state, model=verdict.body)
             return UploadAccepted(entry=None, receipt=None).encode()
+        # The admission may have run out while the upload was judged.
+        self._desk.current(task.admission.silo, self._ledger.now())
         return self._uploads.record(task, verdict, self._attempt)
 
     def _close_if_due(self) -> bool:

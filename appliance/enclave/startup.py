@@ -1,8 +1,8 @@
 """Starting the enclave: from nothing, or from a store that holds a log.
 
-A store is believed only as far as it authenticates itself: leaf 0 names the sealed state that holds the log key, the log
-verifies under that key, its entries pass the transition table, the newest state that they name opens, and the bodies
-that it names are there. Whether the store is the *newest* one can't be known here; the silos know (DESIGN §8).
+A store is believed only as far as it authenticates itself: leaf 0 names the sealed state that holds the log key, the
+log verifies under that key, its entries pass the transition table, the newest state that they name opens, and the
+bodies that it names are there. Whether the store is the *newest* one can't be known here; the silos know (DESIGN §8).
 
 What a crash leaves, by the last write that was durable, and what the next start does:
 

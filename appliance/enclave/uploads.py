@@ -18,6 +18,7 @@ from appliance.enclave.merge_inputs import SealedBody
 from appliance.enclave.reseal import reseal
 from appliance.enclave.sealed_state import BodySecret, EnclaveState
 from audit.entries import UpdateAccepted, UpdateRefused
+from audit.replay import Phase
 from protocol.agreement import Agreement
 from protocol.errors import MalformedError, Refusal, RefusalCode, RefusedError, SignatureError, refuse
 from protocol.layout import Layout
@@ -84,14 +85,14 @@ class Uploads:
             if state.model is not None:
                 raise _complete("the initial model is here already")
             return UploadTask(self, admission, source, header, None)
-        if attempt is None or attempt.deadline is None:
+        history, silo = self.ledger.history, admission.silo
+        if attempt is None or attempt.deadline is None or history.phase is not Phase.COLLECTING:
             raise refuse(
                 RefusalCode.ROUND_CLOSED,
                 expected="an update while a round collects them",
                 found=f"one for round {header.round} attempt {header.attempt} while none does",
                 remedy="wait for the next announcement; it says what became of this update",
             )
-        history, silo = self.ledger.history, admission.silo
         if attempt.has_verdict(silo) or header.upload_id in history.upload_ids:
             raise _complete(f"{silo} has a complete upload in this attempt, or this upload id was used before")
         if silo in attempt.checking:
@@ -111,7 +112,7 @@ class Uploads:
     def record(self, task: "UploadTask", verdict: Inspection | Rejected, attempt: Attempt | None) -> bytes:
         """Log the verdict and answer: the encoded `UploadAccepted`, or `RefusedError`."""
         history, silo, header = self.ledger.history, task.admission.silo, task.header
-        if attempt is None or attempt is not task.attempt:
+        if attempt is None or attempt is not task.attempt or history.phase is not Phase.COLLECTING:
             raise refuse(
                 RefusalCode.ROUND_CLOSED,
                 expected="an update before its attempt ends",

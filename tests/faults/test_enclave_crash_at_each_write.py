@@ -1,6 +1,6 @@
-"""The enclave is stopped before and after each of its durable writes; each time the federation ends as if it had not.
+"""The enclave is stopped before and after each of its durable writes; the federation ends as if it had not been.
 
-The silos stay: their processes notice nothing but a lost connection. Equality is bit for bit, control variates included.
+The silos stay: their processes notice nothing but a lost connection. Equality is bit for bit, controls included.
 """
 
 import functools

@@ -369,3 +369,93 @@ def test_the_same_bits_for_every_arrival_order() -> None:
     assert all(torch.equal(finals[0], each) for each in finals)
     assert copy.deepcopy(finals[0]).numel() == 300
     assert os.sched_getaffinity(0)
+
+
+def test_a_silo_without_the_initial_model_is_passed_over() -> None:
+    federation = federation_of(1)
+    federation.enrol_all()
+    asked = []
+
+    def send_initial(silo: MemorySilo) -> None:
+        asked.append(silo.name)
+        if silo.name == "silo-0":
+            federation.enclave.receive(silo.name, silo.machine.join())
+        else:
+            MemoryFederation.send_initial(federation, silo)
+
+    federation.send_initial = send_initial  # type: ignore[method-assign]
+    federation.run()
+    assert asked == ["silo-0", "silo-1"]
+    assert all(silo.finished for silo in federation.silos.values())
+
+
+def test_an_upload_while_the_round_is_merged_is_too_late() -> None:
+    federation = federation_of(2)
+    federation.enrol_all()
+    late = federation.silos["silo-3"]
+    upload = federation.upload
+    federation.upload = lambda silo: None if silo is late else upload(silo)  # type: ignore[method-assign]
+    closing = federation.enclave._closing
+    seen: list[str] = []
+    run = closing.run
+
+    def merging(*arguments: object) -> object:
+        try:
+            federation.enclave.complete("silo-3", late.machine.state.open_pending())
+        except RefusedError as error:
+            seen.append(str(error.refusal.code))
+        federation.enclave.receive("silo-3", late.machine.join())
+        return run(*arguments)  # type: ignore[arg-type]
+
+    closing.run = merging  # type: ignore[method-assign,assignment]
+    federation.run(until=lambda: "round.published" in federation.kinds())
+    assert seen == ["round-closed"]
+    assert len(entries(federation, RoundPublished)[0].cohort) == 3
+
+
+def test_an_admission_that_runs_out_while_the_upload_is_judged() -> None:
+    federation = federation_of(1)
+    federation.enrol_all()
+    slow = federation.silos["silo-2"]
+    complete = federation.enclave.complete
+
+    def judged_slowly(silo: str, source: object) -> bytes:
+        if silo == "silo-2":
+            begin = federation.enclave._uploads.begin
+
+            def begun(*arguments: object) -> object:
+                task = begin(*arguments)  # type: ignore[arg-type]
+                federation.now += 4000
+                return task
+
+            federation.enclave._uploads.begin = begun  # type: ignore[method-assign,assignment]
+        return complete(silo, source)  # type: ignore[arg-type]
+
+    federation.enclave.complete = judged_slowly  # type: ignore[method-assign]
+    federation.run(until=lambda: bool(slow.errors))
+    assert str(slow.errors[0]).startswith("credential-expired: expected a credential that is still valid")
+
+
+def test_a_repeated_upload_gets_its_receipt_again() -> None:
+    federation = federation_of(1)
+    federation.enrol_all()
+    federation.run(until=lambda: federation.kinds().count("update.accepted") == 2)
+    silo = federation.silos["silo-0"]
+    pending = silo.machine.state.pending
+    assert pending is not None
+    silo.machine.accepted(pending, federation.enclave.complete("silo-0", silo.machine.state.open_pending()))
+    assert federation.kinds().count("update.accepted") == 2
+
+
+def test_a_replayed_enrolment_is_answered_and_not_logged() -> None:
+    federation = federation_of(1)
+    silo = federation.silo("silo-0")
+    request = silo.machine.welcome(federation.enclave.hello(silo.machine.hello()))
+    federation.enclave.enrol(request)
+    size = len(federation.kinds())
+    with pytest.raises(RefusedError, match="stale-nonce: expected a challenge: one that was not used yet"):
+        federation.enclave.enrol(request)
+    federation.boot()
+    with pytest.raises(RefusedError, match="wrong-boot: expected a request sealed to boot"):
+        federation.enclave.enrol(request)
+    assert federation.kinds()[size:] == ["appliance.started"]
