@@ -60,9 +60,11 @@ def content_of(layout: Layout, sections: Sections) -> bytes:
     )
 
 
-def agreement_for(layout: Layout, *, owners: tuple[str, ...], replace: dict[str, str] | None = None) -> Agreement:
+def agreement_for(
+    layout: Layout, *, owners: tuple[str, ...], replace: dict[str, str] | None = None, silo_tee: str | None = None
+) -> Agreement:
     """A good agreement over `layout` with one silo an owner ("silo-0", …) and keys that this module has."""
-    text = good_agreement(owners=owners)
+    text = good_agreement(owners=owners, silo_tee=silo_tee)
     for silo in Agreement.parse(text.encode(), "federation.toml").silos:
         text = text.replace(str(silo.identity), str(signing_key(silo.name).public))
     text = text.replace("11" * 32, layout.digest.hex()).replace(
@@ -114,10 +116,14 @@ class MemoryFederation:
         replace: dict[str, str] | None = None,
         store: Store | None = None,
         owners: tuple[str, ...] | None = None,
+        silo_tee: str | None = None,
     ) -> None:
         self.layout = layout_of(coordinates)
         self.agreement = agreement_for(
-            self.layout, owners=owners or tuple(f"owner-{i}" for i in range(silos)), replace=replace
+            self.layout,
+            owners=owners or tuple(f"owner-{i}" for i in range(silos)),
+            replace=replace,
+            silo_tee=silo_tee,
         )
         self.store = store if store is not None else MemoryStore()
         self.now = 1_800_000_000
