@@ -5,21 +5,15 @@ compared is the whole trajectory of the server's model, to 1e-5 of the distance 
 """
 
 import itertools
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from agreement_examples import good_agreement
+from simulated import flat, terms, write_federation
 
 import strongroom
-from protocol.agreement_render import render_model
-from protocol.agreement_terms import ModelTerms
-from protocol.layout import Section
-from silo_client.initial_model import encode_initial_model
-from silo_client.model import content_digest_of, layout_of, sections_of
 from silo_client.rounds import Round
 
 torch.set_num_threads(1)
@@ -47,24 +41,6 @@ class Problem:
 def module(dimension: int) -> torch.nn.Module:
     torch.manual_seed(dimension)
     return torch.nn.Linear(dimension, 1, bias=False)
-
-
-def write_federation(folder: Path, network: torch.nn.Module, replace: Mapping[str, str], **arguments: object) -> Path:
-    layout = layout_of(network)
-    sections = sections_of(network, layout)
-    terms = ModelTerms(layout=layout.digest, initial=content_digest_of(layout, sections))
-    text = good_agreement(**arguments)  # type: ignore[arg-type]
-    head, _, rest = text.partition("[model]")
-    text = head + render_model(terms) + "\n[training]" + rest.partition("[training]")[2]
-    for old, new in replace.items():
-        assert old in text, old
-        text = text.replace(old, new)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "federation.toml").write_text(text)
-    (folder / "layout.json").write_bytes(layout.encode())
-    (folder / "initial.safetensors").write_bytes(encode_initial_model(layout, sections))
-    assert layout.coordinates(Section.PARAMETERS)
-    return folder / "federation.toml"
 
 
 @dataclass
@@ -131,10 +107,6 @@ class Recorder:
         return train
 
 
-def flat(state: Mapping[str, torch.Tensor]) -> np.ndarray:
-    return np.concatenate([tensor.double().numpy().ravel() for tensor in state.values()])
-
-
 CASES = [
     pytest.param(strategy, seed, id=f"{strategy}-{seed}")
     for strategy in ("scaffold", "fedavg", "fedprox")
@@ -151,14 +123,7 @@ def test_the_trajectory_is_the_papers(strategy: str, seed: int, tmp_path: Path) 
     problem, names = Problem.random(seed, silos, dimension), [f"silo-{i}" for i in range(silos)]
     cohorts = [sorted(rng.choice(silos, size=int(rng.integers(3, 6)), replace=False).tolist()) for _ in range(rounds)]
     lost = [cohort[:1] if len(cohort) > 3 and rng.random() < 0.5 else [] for cohort in cohorts]
-    replace = {
-        "rounds = 40": f"rounds = {rounds}",
-        "local_steps = 10": f"local_steps = {steps}",
-        "learning_rate = 0.1\n": f"learning_rate = {eta}\n",
-        "server_learning_rate = 1\n": f"server_learning_rate = {server_eta}\n",
-    }
-    if strategy != "scaffold":
-        replace['"scaffold"'] = f'"{strategy}"' + ("\nproximal_mu = 0.3" if strategy == "fedprox" else "")
+    replace = terms(rounds=rounds, steps=steps, eta=eta, strategy=strategy, server_eta=server_eta)
     owners = tuple(f"owner-{i}" for i in range(silos))
     file = write_federation(
         tmp_path, module(dimension), replace, owners=owners, weights=tuple(str(weight) for weight in weights)
