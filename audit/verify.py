@@ -126,38 +126,46 @@ class _Audit:
             self._findings.uncheckable(Line.TRUST, "expected leaf 0, which no stored entry bundle holds", entry=0)
             return None
         bundle, leaf = first
+        other = walk.other_first_hash(leaf)
         try:
-            genesis = parse_entry(leaf)
-            if not isinstance(genesis, LogGenesis):
-                raise DivergenceError(0, genesis.KIND, "expected log.genesis")
-            if self._is_of_this_agreement(genesis) and self._evidence.genesis(genesis):
-                return genesis.keys.log_key
+            key = self._vouched_for(leaf)
+        except (MalformedError, DivergenceError) as error:
+            divergence = error if isinstance(error, DivergenceError) else DivergenceError(0, None, str(error))
+            if other is not None:
+                problem = f"entry 0 is not the one that {other} stands for: {printable(divergence.problem)}"
+                self._findings.damaged(Line.FILES, bundle, problem)
+            elif isinstance(error, UnknownEntryError):
+                self._findings.uncheckable(Line.TRUST, printable(divergence.problem), entry=0)
+            else:
+                self._diverges(divergence)
+            return None
+        if key is None:
             self._findings.uncheckable(
                 Line.TRUST, "nothing vouches for the log key, so that nothing under it is believed", entry=0
             )
-        except UnknownEntryError as error:
-            self._findings.uncheckable(Line.TRUST, printable(str(error)), entry=0)
-        except (MalformedError, DivergenceError) as error:
-            problem = printable(error.problem if isinstance(error, DivergenceError) else str(error))
-            tile = walk.other_first_hash(leaf)
-            if tile is not None:
-                self._findings.damaged(Line.FILES, bundle, f"entry 0 is not the one that {tile} stands for: {problem}")
-            else:
-                kind = error.kind if isinstance(error, DivergenceError) else None
-                self._findings.diverges(Line.TRUST, problem, entry=0, kind=kind)
-        return None
+            if other is not None:
+                self._findings.damaged(Line.FILES, bundle, f"entry 0 is not the one that {other} stands for")
+        return key
 
-    def _is_of_this_agreement(self, genesis: LogGenesis) -> bool:
-        ours, theirs = self._agreement, genesis
-        if theirs.agreement != ours.digest:
-            problem = f"expected agreement {format_digest(ours.digest)}, found {format_digest(theirs.agreement)}"
-        elif theirs.origin != ours.log.origin:
-            problem = f"expected the log {ours.log.origin!r}, found {printable(theirs.origin)!r}"
-        else:
-            self._reached.add(Line.AGREEMENT)
-            return True
-        self._findings.diverges(Line.AGREEMENT, problem, entry=0, kind=genesis.KIND)
-        return False
+    def _vouched_for(self, leaf: bytes) -> VerifyingKey | None:
+        """The log key of a genesis of this agreement whose evidence is accepted; None if it could not be checked."""
+        self._line = Line.TRUST
+        genesis = parse_entry(leaf)
+        if not isinstance(genesis, LogGenesis):
+            raise DivergenceError(0, genesis.KIND, "expected log.genesis")
+        self._line = Line.AGREEMENT
+        ours = self._agreement
+        if genesis.agreement != ours.digest:
+            problem = f"expected agreement {format_digest(ours.digest)}, found {format_digest(genesis.agreement)}"
+            raise DivergenceError(0, genesis.KIND, problem)
+        if genesis.origin != ours.log.origin:
+            raise DivergenceError(0, genesis.KIND, f"expected the log {ours.log.origin!r}, found {genesis.origin!r}")
+        self._line = Line.TRUST
+        self._reached.add(Line.AGREEMENT)
+        return genesis.keys.log_key if self._evidence.genesis(genesis) else None
+
+    def _diverges(self, error: DivergenceError) -> None:
+        self._findings.diverges(self._line, printable(error.problem), entry=error.index, kind=error.kind)
 
     # 3 to 7
 
@@ -188,8 +196,7 @@ class _Audit:
             self._findings.note(note)
         # An entry that the log did not sign convicts nobody but whoever changed the file, which is named already.
         if self._divergence is not None and not (walk.broken and self._divergence.index >= walk.signed_size):
-            error = self._divergence
-            self._findings.diverges(self._line, printable(error.problem), entry=error.index, kind=error.kind)
+            self._diverges(self._divergence)
 
     def _take_heads(self, walk: TreeWalk, log_key: VerifyingKey) -> None:
         """3: every checkpoint of the tree's present size."""

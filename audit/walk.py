@@ -114,7 +114,7 @@ class TreeWalk:
     def conclude(self) -> None:
         """Name every tile that is damaged, missing, or stands for nothing."""
         for size, name in self._unheld:
-            if size < self._held:
+            if size <= self._held:
                 self._findings.damaged(
                     Line.TRUST, name, f"its signed root is not that of this log's first {size} entries: two histories"
                 )
