@@ -210,8 +210,8 @@ class _Audit:
         try:
             self._line = Line.ENTRIES
             entry = parse_entry(data)
-            self._require_time(index, entry)
             self._history.apply(entry)
+            self._require_time(index, entry)
             self._line = Line.EVIDENCE
             self._evidence.check(index, entry, self._history)
             self._line = Line.RELEASES
@@ -280,7 +280,7 @@ class _Audit:
     def _counts(self) -> Counts:
         kinds = self._kinds
         return Counts(
-            entries=self._history.size,
+            entries=kinds.total(),
             checkpoints=len(self._heads.sizes),
             boots=kinds[ApplianceStarted],
             admissions=kinds[SiloAdmitted],
@@ -300,7 +300,7 @@ class _Audit:
         if line is Line.TRUST:
             return f"{self._heads.verified} signed checkpoints"
         if line is Line.ENTRIES:
-            return f"{self._history.size} entries"
+            return f"{self._kinds.total()} entries"
         if line is Line.EVIDENCE:
             return f"{self._evidence.appraised} pieces of evidence"
         if line is Line.RELEASES:

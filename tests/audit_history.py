@@ -175,6 +175,7 @@ class Recorder:
         self,
         silo: str,
         challenge: str,
+        /,
         *,
         platform: SimulatedPlatform | None = PLATFORM,
         signer: SigningKey | None = None,
