@@ -191,7 +191,7 @@ class Round:
                 step_size_sum=training.step_size_sum,
                 metrics={name: _number(value) for name, value in metrics.items()},
             )
-        except MalformedError as error:
+        except (MalformedError, TypeError, ValueError, RuntimeError) as error:
             raise self._terms.error(f"metrics: {error}") from error
 
     def _update(
