@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cache
 from hashlib import sha256
+from pathlib import Path
 
 from agreement_examples import MEASUREMENT, good_agreement, tee_table
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -406,3 +407,12 @@ def honest(agreement: Agreement | None = None) -> Told:
 
 def told(recorder: Recorder) -> Told:
     return Told(recorder.agreement, tuple(recorder.batches), tuple(recorder.objects.values()))
+
+
+def to_directory(store: MemoryStore, root: Path) -> Path:
+    """The store's files below a folder, which is made."""
+    for name in store.list(""):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(store.read(name))
+    return root
