@@ -11,7 +11,7 @@ from audit.agreed import log_key_of, quorum_of
 from audit.findings import Findings
 from audit.inventory import Inventory
 from audit.log_files import LogFiles
-from audit.note import MAXIMUM_NOTE_BYTES, Checkpoint
+from audit.note import MAXIMUM_NOTE_BYTES, Checkpoint, VerifierKey
 from audit.quorum import Cosignature
 from audit.report import Line
 from audit.resources import CHECKPOINT, checkpoint_name
@@ -45,6 +45,8 @@ class Heads:
         self._agreement = agreement
         self._findings = findings
         self._quorum = quorum_of(agreement)
+        self._log_key: VerifierKey | None = None
+        self._known: dict[str, bytes] = {}
         self._newest_file = self._read(CHECKPOINT) if self._has_newest else None
         self._newest_bytes = self._bytes()
         newest = [] if self._newest_file is None else [self._newest_file.size]
@@ -55,18 +57,24 @@ class Heads:
         """How many owners make a quorum."""
         return self._quorum.required
 
-    def newest(self, log_key: VerifyingKey) -> Head | None:
+    def believe(self, log_key: VerifyingKey) -> None:
+        """Take the log's key, which evidence vouches for: before `newest` and `at`."""
+        self._log_key = log_key_of(self._agreement, log_key)
+        keys = (self._log_key, *(cosigner.key for cosigner in self._quorum.cosigners))
+        self._known = {key.name: key.key_id for key in keys}
+
+    def newest(self) -> Head | None:
         """The largest checkpoint that verifies; what lies above it is noted as damage."""
         for size in reversed(self.sizes):
             for name, checkpoint in self._stored(size):
-                head = self._verify(name, checkpoint, log_key)
+                head = self._verify(name, checkpoint)
                 if head is not None:
                     return head
         return None
 
-    def at(self, size: int, log_key: VerifyingKey) -> list[Head]:
+    def at(self, size: int) -> list[Head]:
         """The authentic checkpoints of one size: its note and, if it is of this size, `checkpoint`."""
-        heads = [self._verify(name, checkpoint, log_key) for name, checkpoint in self._stored(size)]
+        heads = [self._verify(name, checkpoint) for name, checkpoint in self._stored(size)]
         self.verified += len(heads)
         return [head for head in heads if head is not None]
 
@@ -104,20 +112,20 @@ class Heads:
         if self._newest_file is not None and self._newest_file.size == size:
             yield CHECKPOINT, self._newest_file
 
-    def _verify(self, name: str, checkpoint: Checkpoint, log_key: VerifyingKey) -> Head | None:
-        key = log_key_of(self._agreement, log_key)
+    def _verify(self, name: str, checkpoint: Checkpoint) -> Head | None:
+        if self._log_key is None:
+            raise ValueError("no log key is believed yet")
         try:
-            checkpoint.verify(key)
-            votes = self._quorum.count(checkpoint, key)
+            checkpoint.verify(self._log_key)
+            votes = self._quorum.count(checkpoint, self._log_key)
         except SignatureError as error:
             self._findings.damaged(Line.TRUST, name, printable(str(error)))
             return None
-        known = {cosigner.key.name: cosigner.key.key_id for cosigner in self._quorum.cosigners} | {key.name: key.key_id}
         for signature in checkpoint.note.signatures:
-            if known.get(signature.name) == signature.key_id:
+            if self._known.get(signature.name) == signature.key_id:
                 continue
             shown = printable(signature.name)
-            if signature.name in known or signature.key_id in known.values():
+            if signature.name in self._known or signature.key_id in self._known.values():
                 problem = f"a signature by {shown}: the name of one key and the id of another"
                 self._findings.damaged(Line.TRUST, name, problem)
             else:

@@ -102,9 +102,10 @@ class _Audit:
         else:
             log_key = self._believe(sizes[-1])
             if log_key is not None:
-                self._newest = self._heads.newest(log_key)
+                self._heads.believe(log_key)
+                self._newest = self._heads.newest()
                 if self._newest is not None:
-                    self._walk(self._newest, log_key)
+                    self._walk(self._newest)
         self._objects.conclude(complete=Line.OBJECTS in self._reached)
         return self._report()
 
@@ -169,20 +170,20 @@ class _Audit:
 
     # 3 to 7
 
-    def _walk(self, newest: Head, log_key: VerifyingKey) -> None:
+    def _walk(self, newest: Head) -> None:
         size = newest.checkpoint.size
         walk = TreeWalk(
             files=self._files, inventory=self._inventory, size=size, heads=self._heads.sizes, findings=self._findings
         )
         for entry in walk.entries():
             index = walk.edge.size
-            self._take_heads(walk, log_key)
+            self._take_heads(walk)
             if self._replaying:
                 self._replaying = self._take_entry(index, entry)
             if index % _PROGRESS_EVERY == 0:
                 self._progress(index, size)
         if walk.complete:
-            self._take_heads(walk, log_key)
+            self._take_heads(walk)
             self._reached |= {Line.FILES, Line.TRUST}
             if self._replaying and not walk.broken:
                 self._reached |= {Line.ENTRIES, Line.EVIDENCE, Line.RELEASES, Line.OBJECTS}
@@ -198,10 +199,10 @@ class _Audit:
         if self._divergence is not None and not (walk.broken and self._divergence.index >= walk.signed_size):
             self._diverges(self._divergence)
 
-    def _take_heads(self, walk: TreeWalk, log_key: VerifyingKey) -> None:
+    def _take_heads(self, walk: TreeWalk) -> None:
         """3: every checkpoint of the tree's present size."""
         size = walk.edge.size
-        for head in self._heads.at(size, log_key):
+        for head in self._heads.at(size):
             if walk.holds(head.checkpoint.head, head.name):
                 self._releases.checkpoint(size, head.votes)
 
