@@ -23,7 +23,7 @@ from appliance.gateway.bodies import Bodies
 from appliance.gateway.enrolment_port import EnrolmentPort
 from appliance.gateway.federation_port import FederationPort
 from appliance.gateway.link import EnclaveLink, Listener
-from appliance.gateway.servers import Certificate, ClientAuthority, PortTakenError, open_enrolment, open_federation
+from appliance.gateway.servers import Certificate, FederationServer, PortTakenError, open_enrolment
 from appliance.gateway.spool import Spool
 from protocol import canonical
 from protocol.agreement import Agreement
@@ -75,11 +75,13 @@ class Gateway:
             largest=size_of(HEADER_LIMIT_BYTES, WRAP_BYTES, layout.chunks),
         )
         self._certificate = Certificate.create(new_credential_key(), int(time.time()))
-        self._authority = ClientAuthority(self._certificate)
         self._federation_port = FederationPort(
             link=self._link, spool=self._spool, bodies=Bodies(settings.models), domain=agreement.spiffe_domain
         )
-        self._servers: list[grpc.Server] = []
+        self._federation = FederationServer(
+            settings.federation, self._federation_port, self._certificate, len(agreement.silos)
+        )
+        self._enrolment: grpc.Server | None = None
         self.addresses: dict[str, str] = {}
         self.boots = 0
         self._stopping = False
@@ -99,28 +101,23 @@ class Gateway:
         """End `run` and all streams."""
         self._stopping = True
         self._link.close()
-        for stopped in [server.stop(_GRACE_SECONDS) for server in self._servers]:
-            stopped.wait(2 * _GRACE_SECONDS)
+        self._federation.stop(_GRACE_SECONDS)
+        if self._enrolment is not None:
+            self._enrolment.stop(_GRACE_SECONDS).wait(2 * _GRACE_SECONDS)
 
     def _prepare(self, description: pb.Description) -> None:
         self._spool.serve_boot(description.boot_id)
-        self._authority.change(description.ca_certificate)
 
     def _serve(self, description: pb.Description) -> None:
-        if not self._servers:
-            self._open_ports()
+        self._federation.serve(description.ca_certificate)
+        if self._enrolment is None:
+            self._enrolment, where = open_enrolment(
+                self._settings.enrolment, EnrolmentPort(self._link), self._certificate
+            )
+            self.addresses = {"enrolment": where, "federation": self._federation.address}
         report = {"event": "serving", **self.addresses, "boot_id": description.boot_id.hex()}
         self.boots += 1
         print(canonical.encode(report).decode(), flush=True)
-
-    def _open_ports(self) -> None:
-        enrolment, where = open_enrolment(self._settings.enrolment, EnrolmentPort(self._link), self._certificate)
-        self._servers.append(enrolment)
-        self.addresses["enrolment"] = where
-        silos = len(self._agreement.silos)
-        federation, where = open_federation(self._settings.federation, self._federation_port, self._authority, silos)
-        self._servers.append(federation)
-        self.addresses["federation"] = where
 
     def _down(self) -> None:
         self._federation_port.enclave_lost()

@@ -1,6 +1,7 @@
 """Sessions through both processes' real code: pushed messages, replacement, the enclave's loss."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
@@ -89,3 +90,14 @@ def test_a_second_gateway_takes_the_first_ones_place(house: object) -> None:
     house.eventually(lambda: talk.rest()[-1].refusal.code == RefusalCode.NOT_ADMITTED)
     assert house.core.heard("silo-0")[-1] == "left"
     second.stop()
+
+
+def test_silos_that_all_come_back_at_once_do_not_bring_the_gateway_down(house: object) -> None:
+    """docs/decisions/federation-server-replaced.md; a crash would end this process."""
+    for boot in (2, 3, 4):
+        clients = [house.client(f"silo-{number % 4}") for number in range(12)]
+        with ThreadPoolExecutor(12) as pool:
+            assert [answer.offset for answer in pool.map(lambda client: client.status(bytes(16)), clients)] == [0] * 12
+        house.stop_enclave()
+        house.boot()
+        house.eventually(lambda boot=boot: house.gateway.boots == boot)
