@@ -35,7 +35,7 @@ from protocol.keys import SEALING_SEED_BYTES, SealingKey, Secret, SigningKey
 from protocol.signed import open_message, sign_message, unverified_body
 from silo_client.channel import Credential
 from silo_client.state import SiloState
-from silo_client.witness import Witness, bare
+from silo_client.witness import Witness
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -202,7 +202,8 @@ class Dialog:
             raise _other_entry(party.silo, entry.KIND)
         party.witness.observe(receipt.checkpoint, log_key)
         if party.state.log_key is None:
-            party.state.pin(asked.welcome.keys.log_key, bare(receipt.checkpoint, log_key))
+            # Not the receipt's checkpoint: the round that is open now may stand on an older one.
+            party.state.pin(asked.welcome.keys.log_key)
         party.state.keep_receipt(
             f"{receipt.index:08d}-{entry.KIND}", entry=admitted.entry, receipt=admitted.receipt.encode()
         )

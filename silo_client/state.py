@@ -196,11 +196,11 @@ class SiloState:
 
     # What changes
 
-    def pin(self, log_key: VerifyingKey, head: Checkpoint) -> None:
-        """Believe in this log and no other, from this head on; only where none is known yet."""
+    def pin(self, log_key: VerifyingKey) -> None:
+        """Believe in this log and no other; only where none is known yet."""
         if self._memory.log_key is not None:
             raise ValueError("a log is pinned already, and for ever")
-        self._replace(replace(self._memory, log_key=log_key.raw, head=_text(head)))
+        self._replace(replace(self._memory, log_key=log_key.raw))
 
     def advance(self, head: Checkpoint, *, cosigned_at: int | None = None) -> None:
         """Take a newer head. Call it before a cosignature leaves, with its time."""

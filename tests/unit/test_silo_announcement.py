@@ -47,6 +47,7 @@ def store() -> MemoryStore:
 def machine(appliance: FakeAppliance, store: MemoryStore) -> SiloMachine:
     machine = silo_machine(appliance.agreement, store)
     appliance.enrol(machine)
+    machine.handle(appliance.cosign_request(0))
     return machine
 
 
@@ -117,6 +118,7 @@ class TestChecks:
         old = appliance.announcement(3)
         again = silo_machine(appliance.agreement, MemoryStore())
         appliance.enrol(again)
+        again.handle(appliance.cosign_request(0))
         with pytest.raises(LogBrokenError, match="log-rolled-back"):
             again.handle(old)
 
@@ -147,8 +149,8 @@ class TestChecks:
         appliance.enrol(machine)
         appliance.append(appliance.opened())
         with pytest.raises(QuorumError):
-            machine.handle(appliance.announcement(3, cosigners=ALL[:3]))
-        assert isinstance(machine.handle(appliance.announcement(3, cosigners=ALL)), Train)
+            machine.handle(appliance.announcement(0, cosigners=ALL[:3]))
+        assert isinstance(machine.handle(appliance.announcement(0, cosigners=ALL)), Train)
 
     def test_3_an_entry_that_is_not_in_the_log(self, appliance: FakeAppliance, machine: SiloMachine) -> None:
         index = appliance.append(appliance.opened())
@@ -449,6 +451,20 @@ def test_an_update_is_not_held_for_an_attempt_that_is_over(appliance: FakeApplia
     )
     assert not machine.hold(update)
     assert machine.state.pending is None
+
+
+def test_a_newcomer_believes_a_round_that_is_older_than_its_admission(appliance: FakeAppliance) -> None:
+    """It has seen no head yet: whoever joins in the middle of a round trains in it."""
+    appliance.append(appliance.opened())
+    cosigned = appliance.checkpoint(cosigners=ALL).encode().decode()
+    opened = appliance.logged(appliance.log.size - 1)
+    machine = silo_machine(appliance.agreement, MemoryStore())
+    appliance.enrol(machine)
+    assert Join.parse(machine.join()).head == 0
+    message = Announcement.parse(appliance.announcement(0, index=2))
+    step = machine.handle(replace(message, checkpoint=cosigned, opened=opened).encode())
+    assert isinstance(step, Train)
+    assert head_size(machine) == 3
 
 
 def test_a_checkpoint_that_was_overtaken_on_the_way_is_no_fork(appliance: FakeAppliance, machine: SiloMachine) -> None:

@@ -246,7 +246,7 @@ def test_a_damaged_control_variate_is_not_used(
     update = seal_update(
         parameters(values), values, METADATA, opened=appliance.opened(), state=machine.state, form=form
     )
-    machine.state.pin(appliance.log_key.public, appliance.checkpoint())
+    machine.state.pin(appliance.log_key.public)
     machine.state.hold(update)
     machine.state.settle(head=appliance.checkpoint(), used=True, control_epoch=0)
     assert torch.equal(read_control(machine.state, appliance.layout), values)

@@ -44,8 +44,8 @@ def test_a_good_appliance_is_believed(appliance: FakeAppliance, machine: SiloMac
     appliance.enrol(machine)
     assert machine.enrolled.boot_id == appliance.boot_id
     assert machine.state.log_key == appliance.log_key.public
-    assert machine.state.head is not None
-    assert machine.state.head.size == 3
+    # The head is what was announced or cosigned; a receipt alone makes none.
+    assert machine.state.head is None
     assert machine.state.receipts() == ["00000002-silo.admitted"]
     assert machine.enrolled.credential.renew_at == NOW + 2400
 
@@ -148,6 +148,7 @@ class TestWelcome:
         self, appliance: FakeAppliance, machine: SiloMachine, store: MemoryStore
     ) -> None:
         appliance.enrol(machine)
+        machine.handle(appliance.cosign_request(0))
         second = FakeAppliance(appliance.agreement, appliance.layout)
         for again in (machine, silo_machine(appliance.agreement, store)):
             with pytest.raises(LogBrokenError, match=r"other-log: .*a second genesis under the same agreement"):
@@ -161,13 +162,14 @@ class TestWelcome:
         appliance.enrol(machine)
         appliance.enrol(machine)
         appliance.append(appliance.opened())
-        machine.handle(appliance.cosign_request(3))
+        machine.handle(appliance.cosign_request(0))
         older = appliance.log.checkpoint_at(4).encode().decode()
         with pytest.raises(LogBrokenError, match="log-rolled-back: expected a log of at least the 5 entries"):
             machine.welcome(appliance.welcome(machine.hello(), checkpoint=older))
 
     def test_a_fork_at_the_head(self, appliance: FakeAppliance, machine: SiloMachine) -> None:
         appliance.enrol(machine)
+        machine.handle(appliance.cosign_request(0))
         fork = FakeAppliance(appliance.agreement, appliance.layout, log_key=appliance.log_key)
         fork.append(fork.opened())
         with pytest.raises(LogBrokenError, match=r"log-forked: .*another tree of the same 3 entries"):
@@ -245,7 +247,7 @@ def test_the_clock_is_never_behind_the_newest_cosignature(
     appliance: FakeAppliance, machine: SiloMachine, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     appliance.enrol(machine)
-    machine.handle(appliance.cosign_request(3))
+    machine.handle(appliance.cosign_request(0))
     late = Clock()
     late.now = 1
     seen: list[int] = []

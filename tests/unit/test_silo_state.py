@@ -26,7 +26,7 @@ def opened(appliance: FakeAppliance, store: MemoryStore) -> SiloState:
 
 def pinned(appliance: FakeAppliance, store: MemoryStore) -> SiloState:
     state = opened(appliance, store)
-    state.pin(appliance.log_key.public, appliance.checkpoint())
+    state.pin(appliance.log_key.public)
     return state
 
 
@@ -84,9 +84,9 @@ def test_everything_survives(appliance: FakeAppliance, store: MemoryStore) -> No
 def test_a_log_is_pinned_once(appliance: FakeAppliance, store: MemoryStore) -> None:
     state = pinned(appliance, store)
     with pytest.raises(ValueError, match="pinned already"):
-        state.pin(SigningKey(bytes(32)).public, appliance.checkpoint())
+        state.pin(SigningKey(bytes(32)).public)
     with pytest.raises(ValueError, match="pinned already"):
-        opened(appliance, store).pin(SigningKey(bytes(32)).public, appliance.checkpoint())
+        opened(appliance, store).pin(SigningKey(bytes(32)).public)
 
 
 def test_one_update_is_pending_at_a_time(appliance: FakeAppliance, store: MemoryStore) -> None:
@@ -153,7 +153,7 @@ def test_every_flipped_byte_of_the_head_is_noticed_or_changes_nothing_that_count
 
 def test_only_the_owner_reads_it(appliance: FakeAppliance, tmp_path: Path) -> None:
     state = SiloState.open(DirectoryStore(tmp_path / "state"), agreement=appliance.agreement.digest, silo=SILO)
-    state.pin(appliance.log_key.public, appliance.checkpoint())
+    state.pin(appliance.log_key.public)
     for path in (tmp_path / "state").rglob("*"):
         assert path.stat().st_mode & 0o077 == 0
 

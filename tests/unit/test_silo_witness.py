@@ -34,6 +34,7 @@ def clock() -> Clock:
 def machine(appliance: FakeAppliance, store: MemoryStore, clock: Clock) -> SiloMachine:
     machine = silo_machine(appliance.agreement, store, clock=clock)
     appliance.enrol(machine)
+    machine.handle(appliance.cosign_request(0))
     return machine
 
 
