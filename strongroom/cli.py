@@ -13,8 +13,8 @@ from click.shell_completion import CompletionItem
 _COMMANDS = {
     "agreement": "Check a federation's agreement, or make its [model] block.",
     "appliance": "Run the aggregator: enclave and gateway.",
-    "audit": "Verify a federation's log offline.",
-    "demo": "Watch four silos train one model on this machine.",
+    "audit": "Verify a federation's log offline, or read it.",
+    "demo": "Watch four silos train one model, on this machine.",
     "silo": "Take part in a federation: keys, enrolment, training.",
 }
 # Which extra brings a module that the base install leaves out.

@@ -21,7 +21,11 @@ _PROTECTS_NOTHING = "The TEEs of this demonstration are simulated: THIS PROTECTS
     help="Folder for agreement, log, model and plot; an earlier run in it is replaced.",
 )
 def command(out: Path) -> None:
-    """Run the main job on real data, on this machine."""
+    """Watch four silos train one model, on this machine.
+
+    Real data, real processes, simulated TEEs: one silo is refused over a byte of its agreement, one is killed in the
+    middle of a round, and an auditor verifies the log at the end.
+    """
     from demo import baselines, digits
     from demo.plot import accuracy_plot
     from demo.run import Demonstration, audit, results
