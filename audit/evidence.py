@@ -5,10 +5,11 @@ The reference values and identity keys are those of the auditor's own agreement,
 entry once the transition table has taken it.
 
 1. the object that the entry names is there, and is a request signed by the silo that the entry names
-2. an admission's request is for this agreement, this boot and its signing key, under the agreement's identity key
-3. no request and no challenge is used twice in a boot (and a boot's requests are good for no other)
-4. the evidence is accepted, by the TEE that the entry names
-5. a refusal's reason is true, as far as request and agreement can tell
+2. the request is for this boot and its signing key
+3. no request and no challenge is used twice in a boot, neither for an admission nor for a refusal
+4. an admission's request is for this agreement, under its identity key; the evidence is accepted, by the TEE that the
+   entry names
+5. a refusal's reason is true
 """
 
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from audit.findings import Findings
 from audit.named_objects import NamedObjects
 from audit.replay import DivergenceError, History
 from audit.report import Line
-from protocol.agreement import Agreement
+from protocol.agreement import Agreement, SiloTerms
 from protocol.agreement_toml import printable
 from protocol.appraisal import appraise_appliance, appraise_silo
 from protocol.credentials import check_credential_key
@@ -35,8 +36,6 @@ _EVIDENCE_CODES = frozenset(
         RefusalCode.EVIDENCE_UNCHECKABLE,
     }
 )
-# What a request is refused for once its challenge was taken: the challenge is used up then.
-_AFTER_CHALLENGE = _EVIDENCE_CODES | {RefusalCode.MALFORMED}
 
 
 class EvidenceAgain:
@@ -86,70 +85,46 @@ class EvidenceAgain:
         return self._appraise(index, entry, entry.time, appraise) is not None
 
     def _admitted(self, index: int, entry: SiloAdmitted, history: History) -> None:
-        enrol = self._request(index, entry)
+        enrol = self._request(index, entry, history)
         if enrol is None:
             return
-        # 2
-        for what, holds in self._for_this_boot(enrol, history).items():
-            if not holds:
-                raise DivergenceError(index, entry.KIND, f"request: expected one for this {what}, found another's")
-        # 3
-        if entry.request in self._requests:
-            raise DivergenceError(index, entry.KIND, "request: expected a new one, found one admitted before")
-        if enrol.challenge in self._challenges:
-            raise DivergenceError(index, entry.KIND, "challenge: expected a new one, found one used before")
-        self._requests.add(entry.request)
-        self._challenges.add(enrol.challenge)
         # 4
+        if enrol.agreement != self._agreement.digest:
+            raise DivergenceError(index, entry.KIND, "request: expected one for this agreement, found another's")
         terms = self._agreement.silo(entry.silo)
+        if enrol.keys.identity != terms.identity.raw:
+            raise DivergenceError(index, entry.KIND, "request: expected the agreement's identity key, found another")
         tee = self._appraise(index, entry, entry.time, lambda: appraise_silo(enrol, terms, entry.time))
         if tee is not None and tee != entry.tee:
             raise DivergenceError(index, entry.KIND, f"tee: expected {tee}, as in the evidence, found {entry.tee}")
 
     def _refused(self, index: int, entry: SiloRefused, history: History) -> None:
-        enrol = self._request(index, entry)
+        enrol = self._request(index, entry, history)
         if enrol is None:
             return
         # 5
-        if entry.code in _AFTER_CHALLENGE:
-            self._challenges.add(enrol.challenge)
-        bound = self._for_this_boot(enrol, history)
-        if entry.code in _EVIDENCE_CODES:
-            self._require_refusal(index, entry, enrol)
-            return
-        true = {
-            RefusalCode.AGREEMENT_MISMATCH: not bound["agreement"],
-            RefusalCode.WRONG_BOOT: not (bound["boot"] and bound["signing key"]),
-            RefusalCode.IDENTITY_SIGNATURE: not bound["identity key"],
-            RefusalCode.MALFORMED: not _has_usable_keys(enrol),
-            RefusalCode.STALE_NONCE: True,  # Only the enclave knows which challenges it gave out, and when.
+        terms = self._agreement.silo(entry.silo)
+        reasons: dict[str, Callable[[], bool]] = {
+            RefusalCode.AGREEMENT_MISMATCH: lambda: enrol.agreement != self._agreement.digest,
+            RefusalCode.IDENTITY_SIGNATURE: lambda: enrol.keys.identity != terms.identity.raw,
+            RefusalCode.MALFORMED: lambda: not _has_usable_keys(enrol),
         }
-        if entry.code not in true:
+        reasons |= dict.fromkeys(_EVIDENCE_CODES, lambda: self._is_refused(index, entry, enrol, terms))
+        if entry.code not in reasons:
             raise DivergenceError(index, entry.KIND, f"code: {entry.code} is no reason to refuse an enrolment for")
-        if not true[RefusalCode(entry.code)]:
+        if not reasons[entry.code]():
             raise DivergenceError(index, entry.KIND, f"code: expected a true reason, found {entry.code}, which is not")
 
-    def _require_refusal(self, index: int, entry: SiloRefused, enrol: Enrol) -> None:
-        terms = self._agreement.silo(entry.silo)
+    def _is_refused(self, index: int, entry: SiloRefused, enrol: Enrol, terms: SiloTerms) -> bool:
         _require_time(index, entry, entry.time)
+        self.appraised += enrol.evidence is not None
         try:
             appraise_silo(enrol, terms, entry.time)
         except (RefusedError, ValueError):
-            self.appraised += 1
-            return
-        problem = f"code: expected evidence that is refused, found {entry.code} and evidence that is accepted"
-        raise DivergenceError(index, entry.KIND, problem)
+            return True
+        return False
 
-    def _for_this_boot(self, enrol: Enrol, history: History) -> dict[str, bool]:
-        started = history.started
-        return {
-            "agreement": enrol.agreement == self._agreement.digest,
-            "boot": started is not None and enrol.boot_id == started.boot_id,
-            "signing key": started is not None and enrol.appliance == started.keys.signing,
-            "identity key": enrol.keys.identity == self._identities[enrol.silo].raw,
-        }
-
-    def _request(self, index: int, entry: SiloAdmitted | SiloRefused) -> Enrol | None:
+    def _request(self, index: int, entry: SiloAdmitted | SiloRefused, history: History) -> Enrol | None:
         # 1
         signed = self._objects.get(entry.request, "the enrolment request", entry=index, kind=entry.KIND)
         if signed is None:
@@ -164,6 +139,21 @@ class EvidenceAgain:
             raise DivergenceError(
                 index, entry.KIND, f"request: expected one by {entry.silo}, found one by {enrol.silo}"
             )
+        # 2
+        started = history.started
+        if started is None or enrol.boot_id != started.boot_id:
+            raise DivergenceError(index, entry.KIND, "request: expected one for this boot, found another's")
+        if enrol.appliance != started.keys.signing:
+            raise DivergenceError(
+                index, entry.KIND, "request: expected one for this boot's signing key, found another's"
+            )
+        # 3
+        if entry.request in self._requests:
+            raise DivergenceError(index, entry.KIND, "request: expected a new one, found one judged before")
+        if enrol.challenge in self._challenges:
+            raise DivergenceError(index, entry.KIND, "challenge: expected a new one, found one used before")
+        self._requests.add(entry.request)
+        self._challenges.add(enrol.challenge)
         return enrol
 
     def _appraise(self, index: int, entry: Entry, time: int, appraise: Callable[[], object]) -> object | None:

@@ -308,7 +308,8 @@ class Recorder:
             self.batch(self.admitted(silo))
         wrong_code = self.request("silo-3", "wrong code", platform=OTHER_CODE)
         self.batch(self.refused("silo-3", "evidence-refused", wrong_code))
-        self.batch(self.refused("silo-3", "stale-nonce", wrong_code))
+        other_agreement = self.request("silo-3", "other agreement", agreement=token("another agreement"))
+        self.batch(self.refused("silo-3", "agreement-mismatch", other_agreement))
         self.batch(self.admitted("silo-3"))
         self.batch(self.admitted("silo-4"))
         # Round 1: one update and a bad one are too few.

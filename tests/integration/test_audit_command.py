@@ -115,7 +115,7 @@ def test_json_is_the_report(store: Path, agreement: Path) -> None:
         "updates_refused": 1,
         "control_resets": 0,
         "evidence_appraised": 11,
-        "objects": 15,
+        "objects": 16,
     }
     assert [check["number"] for check in report["checks"]] == [1, 2, 3, 4, 5, 6, 7]
     assert {check["state"] for check in report["checks"]} == {"passed"}

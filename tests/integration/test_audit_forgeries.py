@@ -487,13 +487,16 @@ REQUESTS: dict[str, tuple[Callable[[Recorder], bytes], str]] = {
     "for another boot": (lambda r: r.request("silo-3", "x", boot_id=Boot("B").boot_id), "for this boot"),
     "for another appliance": (
         lambda r: r.request("silo-3", "x", appliance=Boot("B").keys.signing),
-        "for this signing key",
+        "signing key",
     ),
     "for another agreement": (
         lambda r: r.request("silo-3", "x", agreement=OTHER_AGREEMENT.digest),
         "for this agreement",
     ),
-    "with another identity key": (lambda r: r.request("silo-3", "x", keys=FOREIGN_KEYS), "for this identity key"),
+    "with another identity key": (
+        lambda r: r.request("silo-3", "x", keys=FOREIGN_KEYS),
+        "expected the agreement's identity key",
+    ),
     "of other code": (lambda r: r.request("silo-3", "x", platform=OTHER_CODE), "measurement"),
     "without evidence": (lambda r: r.request("silo-3", "x", platform=None), "expected evidence of simulated"),
     "signed by another silo": (
@@ -567,7 +570,7 @@ REFUSALS: dict[str, tuple[str, Callable[[Recorder], bytes]]] = {
     "evidence that is good": ("evidence-refused", lambda r: r.request("silo-3", "x")),
     "no TEE where none is asked for": ("evidence-refused", lambda r: r.request("silo-4", "x", platform=None)),
     "an agreement that is the same": ("agreement-mismatch", lambda r: r.request("silo-3", "x")),
-    "a boot that is this one": ("wrong-boot", lambda r: r.request("silo-3", "x")),
+    "what is answered and never logged": ("stale-nonce", lambda r: r.request("silo-3", "x")),
     "an identity that is right": ("identity-signature", lambda r: r.request("silo-3", "x")),
     "keys that are usable": ("malformed", lambda r: r.request("silo-3", "x")),
     "no reason": ("busy", lambda r: r.request("silo-3", "x")),
@@ -587,11 +590,9 @@ def test_a_silo_refused_for(name: str) -> None:
 
 TRUE_REFUSALS: dict[str, Callable[[Recorder], bytes]] = {
     "agreement-mismatch": lambda r: r.request("silo-3", "x", agreement=OTHER_AGREEMENT.digest),
-    "wrong-boot": lambda r: r.request("silo-3", "x", boot_id=Boot("C").boot_id),
     "identity-signature": lambda r: r.request("silo-3", "x", keys=FOREIGN_KEYS),
     "malformed": lambda r: r.request("silo-3", "x", keys=replace(FOREIGN_KEYS, identity=identity("silo-3").public.raw)),
     "evidence-refused": lambda r: r.request("silo-3", "x", platform=None),
-    "stale-nonce": lambda r: r.request("silo-3", "x"),
 }
 
 
@@ -603,6 +604,21 @@ def test_a_silo_refused_for_a_true_reason(code: str) -> None:
     report = audit(told(recorder))
     assert report.verdict is AuditVerdict.PASS
     assert report.counts.refusals == 1
+
+
+def test_a_refusal_of_a_request_for_another_boot() -> None:
+    """Anybody can repeat an old request: it is not held against the silo."""
+    recorder, index = Recorder(AGREEMENT), at(SiloRefused)
+    digest = recorder.request("silo-3", "x", platform=OTHER_CODE, boot_id=Boot("C").boot_id)
+    changed = HONEST.with_fields(index, recorder.objects[digest], request=digest)
+    assert_diverges(changed, index, EVIDENCE, "for this boot")
+
+
+def test_a_request_refused_twice() -> None:
+    index = at(SiloRefused, 1)
+    first = HONEST.entries[at(SiloRefused)]
+    changed = HONEST.with_fields(index, request=first.request, code="evidence-refused")  # type: ignore[union-attr]
+    assert_diverges(changed, index, EVIDENCE, "request: expected a new one")
 
 
 def test_a_refusal_that_the_silo_never_asked_for() -> None:
