@@ -16,7 +16,8 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-from appliance.enclave.machine import Enclave, Ports
+from appliance.enclave.machine import Enclave
+from appliance.enclave.ports import Ports
 from appliance.enclave.startup import start
 from attestation.collect.measurement import installed_code, measure
 from attestation.collect.platform import SimulatedPlatform

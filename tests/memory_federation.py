@@ -14,7 +14,8 @@ import torch
 from agreement_examples import good_agreement
 from torch import Tensor
 
-from appliance.enclave.machine import Enclave, Ports
+from appliance.enclave.machine import Enclave
+from appliance.enclave.ports import Ports
 from appliance.enclave.startup import start
 from attestation.collect.platform import SimulatedPlatform
 from audit.store import MemoryStore, Store

@@ -16,7 +16,8 @@ from memory_federation import MEASUREMENT, agreement_for, initial_sections, sign
 from silo_appliance import NOW, body_format
 from torch import nn
 
-from appliance.enclave.machine import Enclave, Ports
+from appliance.enclave.machine import Enclave
+from appliance.enclave.ports import Ports
 from appliance.enclave.startup import start
 from attestation.collect.platform import SimulatedPlatform
 from audit.entries import parse_entry

@@ -1,6 +1,6 @@
 """The enclave as a state machine: messages in, entries and messages out. No sockets, no files, no clock of its own.
 
-    IDLE ── open ──► COLLECTING (cosigning ─ quorum ─► announced) ── close ──► COMMITTED ── merge ──► IDLE | CLOSED
+    IDLE ── open ──► COLLECTING (cosigned ─ quorum ─► announced) ── close ──► COMMITTED ── merge ──► IDLE | CLOSED
       ▲                    │ below the minimum                          │ bytes changed
       └────────────────────┴────────────────────────────────────────────┘ round.abandoned
 
@@ -10,7 +10,6 @@ state, and the long work (opening an upload, merging) runs outside it. A `Ledger
 """
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from appliance.enclave.admission import AdmissionDesk
@@ -20,13 +19,13 @@ from appliance.enclave.bodies import Bodies
 from appliance.enclave.boot import Boot
 from appliance.enclave.closing import Closing, Result
 from appliance.enclave.ledger import Ledger
+from appliance.enclave.ports import Ports
+from appliance.enclave.release import Release
 from appliance.enclave.sealed_state import EnclaveState
 from appliance.enclave.uploads import InitialModel, Uploads, UploadTask, Verdict, read_header
-from appliance.enclave.votes import Votes
 from audit.entries import ControlReset, LogClosed, RoundAbandoned, RoundCommitted, RoundOpened
 from audit.replay import BELOW_MINIMUM_COHORT, Phase
 from protocol.agreement import Agreement
-from protocol.errors import RefusalCode, RefusedError, SignatureError, refuse
 from protocol.keys import SEALING_SEED_BYTES, SealingKey
 from protocol.layout import Layout
 from protocol.sealing import ByteSource
@@ -48,29 +47,6 @@ class Description:
     log_size: int
     admitted: tuple[str, ...]
     joined: tuple[str, ...]
-
-
-@dataclass(slots=True, kw_only=True)
-class Session:
-    """A connected silo: the log size that it knows, and the attempt whose outcome it may still have to learn."""
-
-    head: int
-    in_doubt: tuple[int, int] | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ports:
-    """What the enclave is given from outside.
-
-    `send` (silo, message) must not block; `wake` asks for a `tick` soon; `event` takes a line of codes for the
-    operator, never data.
-    """
-
-    clock: Callable[[], int]
-    random: Callable[[int], bytes]
-    send: Callable[[str, bytes], None]
-    wake: Callable[[], None]
-    event: Callable[[str], None]
 
 
 class Enclave:
@@ -95,12 +71,15 @@ class Enclave:
         self._state = state
         self._ports = ports
         self._desk = AdmissionDesk(agreement=agreement, boot=boot, ledger=ledger, random=ports.random)
-        self._announcer = Announcer(boot=boot, ledger=ledger)
+        self._release = Release(
+            agreement=agreement,
+            desk=self._desk,
+            announcer=Announcer(boot=boot, ledger=ledger),
+            ledger=ledger,
+            ports=ports,
+        )
         self._uploads = Uploads(agreement=agreement, layout=layout, boot=boot, bodies=bodies, ledger=ledger)
         self._closing = closing
-        self._sessions: dict[str, Session] = {}
-        self._votes: Votes | None = None
-        self._cosigned_note: str | None = None
         self._attempt: Attempt | None = None
         self._initial_from: str | None = None
         self._initial_asked: set[str] = set()
@@ -126,7 +105,7 @@ class Enclave:
             if isinstance(parsed, Join):
                 self._join(silo, parsed)
             elif isinstance(parsed, Cosigned):
-                self._count(silo, parsed)
+                self._release.count(silo, parsed)
             elif isinstance(parsed, Declined):
                 self._ports.event(f"cosignature-declined silo={silo} size={parsed.size} code={parsed.code}")
         self._ports.wake()
@@ -134,7 +113,7 @@ class Enclave:
     def left(self, silo: str) -> None:
         """A silo's session ended."""
         with self._lock:
-            self._sessions.pop(silo, None)
+            self._release.leave(silo)
             if self._initial_from == silo:
                 self._initial_from = None
         self._ports.wake()
@@ -174,7 +153,7 @@ class Enclave:
                 attempt=history.attempt,
                 log_size=self._ledger.size,
                 admitted=self._desk.admitted,
-                joined=self._joined(),
+                joined=self._release.joined(),
             )
 
     # Time
@@ -183,7 +162,7 @@ class Enclave:
         """When `tick` has something to do at the latest, in unix seconds; None if only a message can bring it."""
         with self._lock:
             phase = self._ledger.history.phase
-            if phase is Phase.IDLE and self._sessions:
+            if phase is Phase.IDLE and self._release.has_sessions:
                 return self._open_at if self._ports.clock() < self._open_at else None
             if phase is Phase.COLLECTING and self._attempt is not None:
                 return self._attempt.deadline
@@ -200,8 +179,8 @@ class Enclave:
             if phase is Phase.IDLE:
                 return self._open_if_ready()
             if phase is Phase.CLOSED:
-                if self._votes is None:
-                    self._ask_for_votes()
+                if not self._release.is_asked_for:
+                    self._release.ask(None, self._state)
                 return False
             if phase is Phase.COLLECTING:
                 return self._close_if_due()
@@ -216,11 +195,11 @@ class Enclave:
     # Opening
 
     def _open_if_ready(self) -> bool:
-        history, joined = self._ledger.history, self._joined()
+        history, joined = self._ledger.history, self._release.joined()
         if history.published_rounds >= self._agreement.federation.rounds:
             self._open_next()
             return True
-        if not self._suffices(joined):
+        if not self._release.suffices():
             return False
         if self._state.model is None:
             self._ask_for_initial(joined)
@@ -229,11 +208,6 @@ class Enclave:
             return False
         self._open_next()
         return True
-
-    def _suffices(self, silos: tuple[str, ...]) -> bool:
-        owners = {self._agreement.silo(silo).owner for silo in silos}
-        trainers = [silo for silo in silos if silo not in self._ledger.history.barred]
-        return len(owners) >= self._agreement.log.cosigners and self._agreement.cohort_is_sufficient(trainers)
 
     def _open_next(self) -> None:
         """Log what is staged and, in the same batch, the next attempt or the end; then ask for cosignatures."""
@@ -252,7 +226,7 @@ class Enclave:
             )
             self._ledger.stage(self._opened(self._attempt))
         self._ledger.flush()
-        self._ask_for_votes()
+        self._release.ask(self._attempt, self._state)
 
     def _opened(self, attempt: Attempt) -> RoundOpened:
         history, training = self._ledger.history, self._agreement.training
@@ -292,87 +266,11 @@ class Enclave:
             self._initial_asked.add(silo)
             self._ports.send(silo, WantInitial(digest=self._agreement.model.initial).encode())
 
-    # Cosigning and release
-
-    def _ask_for_votes(self) -> None:
-        """Ask everybody here to cosign the newest checkpoint; nothing is released before enough owners have."""
-        self._votes, self._cosigned_note = Votes(agreement=self._agreement, note=self._ledger.checkpoint_text), None
-        for silo in self._joined():
-            self._greet(silo)
-
-    def _greet(self, silo: str) -> None:
-        """Tell a silo what stands: that its cosignature is wanted, or what is announced."""
-        session, history = self._sessions[silo], self._ledger.history
-        if self._votes is None or session.head > self._votes.size or history.phase is Phase.COMMITTED:
-            return
-        if self._cosigned_note is None:
-            self._ports.send(silo, self._announcer.cosign_request(self._votes, session.head))
-            return
-        if silo in history.barred and history.phase is not Phase.CLOSED:
-            return
-        announcement = self._announcer.announcement(
-            note=self._cosigned_note,
-            size=self._votes.size,
-            head=session.head,
-            in_doubt=session.in_doubt,
-            admission=self._desk.current(silo, self._ledger.now()),
-            state=self._state,
-        )
-        session.head = self._votes.size
-        if self._attempt is not None:
-            self._attempt.announced.add(silo)
-            session.in_doubt = (self._attempt.round, self._attempt.attempt)
-        self._ports.send(silo, announcement)
-
     def _join(self, silo: str, join: Join) -> None:
-        if join.head > self._ledger.size:
-            raise refuse(
-                RefusalCode.LOG_ROLLED_BACK,
-                expected=f"silos that know at most the log's {self._ledger.size} entries",
-                found=f"{silo}, which knows {join.head}",
-                remedy="the appliance's store is older than what silos have cosigned: restore the newest one",
-            )
         if self._initial_from == silo:
             # It was asked for the initial model and begins anew instead: ask another.
             self._initial_from = None
-        in_doubt = None if join.pending is None else (join.pending.round, join.pending.attempt)
-        self._sessions[silo] = Session(head=join.head, in_doubt=in_doubt)
-        self._greet(silo)
-
-    def _count(self, silo: str, cosigned: Cosigned) -> None:
-        votes = self._votes
-        if votes is None or self._cosigned_note is not None or cosigned.size != votes.size:
-            return
-        try:
-            votes.add(silo, cosigned.line)
-        except SignatureError as error:
-            raise refuse(
-                RefusalCode.IDENTITY_SIGNATURE,
-                expected=f"a cosignature of the checkpoint of {votes.size} entries by {silo}'s identity key",
-                found=str(error),
-                remedy="cosign with the key that the agreement names",
-            ) from error
-        if silo in self._sessions:
-            self._sessions[silo].head = votes.size
-        if not votes.reached:
-            return
-        self._ledger.saw_time(votes.time)
-        self._cosigned_note = self._ledger.add_cosignatures(votes.size, votes.lines)
-        if self._attempt is not None:
-            self._attempt.deadline = self._ports.clock() + self._agreement.federation.round_deadline_seconds
-        for each in self._joined():
-            self._greet(each)
-
-    def _joined(self) -> tuple[str, ...]:
-        """The connected silos whose admission is valid, in the agreement's order."""
-        now = self._ledger.now()
-        return tuple(silo.name for silo in self._agreement.silos if self._is_current(silo.name, now))
-
-    def _is_current(self, silo: str, now: int) -> bool:
-        try:
-            return silo in self._sessions and self._desk.current(silo, now) is not None
-        except RefusedError:
-            return False
+        self._release.join(silo, join)
 
     # Updates and closing
 
@@ -407,11 +305,12 @@ class Enclave:
 
     def _conclude(self, result: Result) -> None:
         """The attempt has ended: log how and, if enough silos are here, what comes next."""
-        self._attempt, self._votes, self._cosigned_note = None, None, None
+        self._attempt = None
+        self._release.withdraw()
         self._ledger.stage(result.entry)
         self._state = result.state
         over = self._ledger.history.published_rounds >= self._agreement.federation.rounds
-        if over or self._suffices(self._joined()):
+        if over or self._release.suffices():
             self._open_next()
         else:
             self._ledger.flush()

@@ -92,8 +92,8 @@ def serve(settings: Settings) -> None:
     """Boot, and serve until SIGTERM. Raises `CannotStartError`."""
     import logging
 
-    from appliance.enclave.machine import Ports
     from appliance.enclave.outbox import Outbox
+    from appliance.enclave.ports import Ports
     from appliance.enclave.service import EnclaveService, open_socket
     from appliance.enclave.spool import EnclaveSpool
     from appliance.enclave.startup import StartRefusedError, start

@@ -20,7 +20,8 @@ from appliance.enclave.bodies import Bodies, BodyError
 from appliance.enclave.boot import Boot
 from appliance.enclave.closing import Closing
 from appliance.enclave.ledger import Ledger
-from appliance.enclave.machine import Enclave, Ports
+from appliance.enclave.machine import Enclave
+from appliance.enclave.ports import Ports
 from appliance.enclave.sealed_state import EnclaveState, StateError, StateVault
 from attestation.collect.platform import Platform
 from audit.entries import ApplianceStarted, LogGenesis, RoundAbandoned, parse_entry
