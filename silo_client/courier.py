@@ -194,6 +194,10 @@ class Courier:
             self._enrol()
         if not self._connected and self._credential is not None:
             self._channel.connect(self._credential)
+            if self._stop.is_set():
+                # `close` may have come before there was anything to close.
+                self._channel.close()
+                raise ClosedError("the session was closed")
             self._channel.send(self._machine.join())
             self._connected = True
 
