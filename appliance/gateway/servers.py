@@ -74,7 +74,7 @@ class FederationServer:
 
     That authority is another one after every boot of the enclave. The server is then replaced, on the same port, and
     its connections end. gRPC's own way to change it (`dynamic_ssl_server_credentials`) frees memory that concurrent
-    handshakes still use, and so ends the process (grpc/grpc#36693; docs/decisions/federation-server-replaced.md).
+    handshakes still use, and so ends the process (grpc/grpc#36693; docs/decisions/0018-federation-server-replaced.md).
     """
 
     def __init__(self, address: str, port: FederationPort, certificate: Certificate, silos: int) -> None:

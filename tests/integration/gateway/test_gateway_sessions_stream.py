@@ -93,7 +93,7 @@ def test_a_second_gateway_takes_the_first_ones_place(house: object) -> None:
 
 
 def test_silos_that_all_come_back_at_once_do_not_bring_the_gateway_down(house: object) -> None:
-    """docs/decisions/federation-server-replaced.md; a crash would end this process."""
+    """docs/decisions/0018-federation-server-replaced.md; a crash would end this process."""
     for boot in (2, 3, 4):
         clients = [house.client(f"silo-{number % 4}") for number in range(12)]
         with ThreadPoolExecutor(12) as pool:
