@@ -4,7 +4,7 @@ Trusts the log's key, which evidence vouched for by then, and the silos' identit
 Called by the audit.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from audit.agreed import log_key_of, quorum_of
@@ -34,15 +34,24 @@ class Head:
 class Heads:
     """Reads and verifies checkpoints; whatever is wrong with one is noted under its name.
 
-    `sizes`: those of all checkpoints in the store, ascending.
+    `sizes`: those of all checkpoints in the store, ascending. `kept`: checkpoints that the auditor has from elsewhere.
     """
 
-    def __init__(self, *, files: LogFiles, inventory: Inventory, agreement: Agreement, findings: Findings) -> None:
+    def __init__(
+        self,
+        *,
+        files: LogFiles,
+        inventory: Inventory,
+        agreement: Agreement,
+        kept: Mapping[str, Checkpoint],
+        findings: Findings,
+    ) -> None:
         self.verified = 0
         self._files = files
         self._notes = frozenset(inventory.notes)
         self._has_newest = inventory.has_checkpoint
         self._agreement = agreement
+        self._kept = kept
         self._findings = findings
         self._quorum = quorum_of(agreement)
         self._log_key: VerifierKey | None = None
@@ -73,14 +82,17 @@ class Heads:
         return None
 
     def at(self, size: int) -> list[Head]:
-        """The authentic checkpoints of one size: its note and, if it is of this size, `checkpoint`."""
-        heads = [self._verify(name, checkpoint) for name, checkpoint in self._stored(size)]
+        """The authentic checkpoints of one size: its note, `checkpoint` if it is of this size, and what was kept."""
+        kept = [(name, checkpoint) for name, checkpoint in self._kept.items() if checkpoint.size == size]
+        heads = [self._verify(name, checkpoint) for name, checkpoint in (*self._stored(size), *kept)]
         self.verified += len(heads)
         return [head for head in heads if head is not None]
 
     def conclude(self, newest: int) -> None:
-        """Hold `checkpoint` against the newest size, once all of them are verified."""
+        """Hold `checkpoint` and what was kept against the newest size, once all of them are verified."""
         findings = self._findings
+        for name, checkpoint in self._kept.items():
+            self._conclude_kept(name, checkpoint, newest)
         if self._newest_file is None:
             if not self._has_newest:
                 findings.uncheckable(Line.TRUST, "expected the newest checkpoint, found none", resource=CHECKPOINT)
@@ -100,6 +112,16 @@ class Heads:
         if self._bytes() != self._newest_bytes:
             problem = "changed while the log was read: stop the appliance, or audit a copy of its store"
             findings.uncheckable(Line.TRUST, problem, resource=CHECKPOINT)
+
+    def _conclude_kept(self, name: str, checkpoint: Checkpoint, newest: int) -> None:
+        size = checkpoint.size
+        if size > newest:
+            if self._verify(name, checkpoint) is not None:
+                problem = f"this log had {size} entries once, and now has {newest}: it was rolled back, or cut"
+                self._findings.damaged(Line.TRUST, name, problem)
+        elif size not in self._notes:
+            resource = checkpoint_name(size)
+            self._findings.uncheckable(Line.TRUST, f"expected it beside {name}, found none", resource=resource)
 
     def _stored(self, size: int) -> Iterator[tuple[str, Checkpoint]]:
         if size in self._notes:

@@ -18,7 +18,8 @@ files are named all the same. INCOMPLETE: something is missing or unknown to thi
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from audit.entries import (
     ApplianceStarted,
@@ -39,6 +40,7 @@ from audit.heads import Head, Heads
 from audit.inventory import Inventory
 from audit.log_files import LogFiles
 from audit.named_objects import NamedObjects
+from audit.note import Checkpoint
 from audit.release import Releases
 from audit.replay import DivergenceError, History
 from audit.report import AuditReport, CheckLine, Counts, Line, NewestCheckpoint
@@ -64,22 +66,35 @@ _NAMES = {
 _PROGRESS_EVERY = 64
 
 
-def verify(files: LogFiles, agreement: Agreement, *, progress: Progress | None = None) -> AuditReport:
-    """Audit one log. `progress` is told (entries done, entries in all) now and then. Raises `StoreError` for a
-    directory that can't be listed; whatever else is wrong with the store is in the report.
+def verify(
+    files: LogFiles,
+    agreement: Agreement,
+    *,
+    kept: Mapping[str, Checkpoint] = MappingProxyType({}),
+    progress: Progress | None = None,
+) -> AuditReport:
+    """Audit one log.
+
+    `kept`: checkpoints of this log that somebody has kept, by a name for the report: the log must still hold them,
+    which is how a roll-back shows. `progress` is told (entries done, entries in all) now and then. Raises `StoreError`
+    for a directory that can't be listed; whatever else is wrong with the store is in the report.
     """
-    return _Audit(files, agreement, progress or (lambda done, total: None)).run()
+    return _Audit(files, agreement, kept, progress or (lambda done, total: None)).run()
 
 
 class _Audit:
-    def __init__(self, files: LogFiles, agreement: Agreement, progress: Progress) -> None:
+    def __init__(
+        self, files: LogFiles, agreement: Agreement, kept: Mapping[str, Checkpoint], progress: Progress
+    ) -> None:
         self._agreement = agreement
         self._progress = progress
         self._findings = Findings()
         self._files = files
         # Names before contents: a log that grows meanwhile then has files that are not listed, and never the reverse.
         self._inventory = Inventory.take(files.listed())
-        self._heads = Heads(files=files, inventory=self._inventory, agreement=agreement, findings=self._findings)
+        self._heads = Heads(
+            files=files, inventory=self._inventory, agreement=agreement, kept=kept, findings=self._findings
+        )
         self._objects = NamedObjects(files=files, inventory=self._inventory, findings=self._findings)
         self._evidence = EvidenceAgain(agreement=agreement, objects=self._objects, findings=self._findings)
         self._releases = Releases(self._heads.required)
@@ -313,7 +328,7 @@ class _Audit:
         lines = [
             "what is in models and updates: they are sealed, and only their digests' lineage was replayed",
             "the aggregation: that a model is made of its cohort follows from the code that evidence vouches for",
-            "whether the log goes on: hold the newest checkpoint's size and root against what a silo has seen",
+            "whether the log goes on, elsewhere or later: only a checkpoint that a silo has kept can tell (--head)",
             "times: they are those of the appliance's own clock",
             "attempts by strangers to enrol: the enclave counts them and logs none",
         ]

@@ -369,6 +369,15 @@ class Told:
         """The index of the `number`-th entry of a kind; negative numbers count from the end."""
         return [i for i, entry in enumerate(self.entries) if isinstance(entry, kind)][number]
 
+    def until(self, size: int) -> "Told":
+        """The history when its log had that many entries."""
+        batches, entries = [], 0
+        for batch in self.batches:
+            entries += len(batch.entries)
+            if entries <= size:
+                batches.append(batch)
+        return replace(self, batches=tuple(batches))
+
     def with_entries(self, change: Callable[[list[Entry | bytes]], None], *objects: bytes) -> "Told":
         """The same batches and cosigners around changed entries; what is added at the end goes into the last batch."""
         entries = self.entries

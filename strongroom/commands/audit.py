@@ -55,19 +55,23 @@ def command() -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Your own copy of federation.toml.",
 )
+@click.option(
+    "--head",
+    "kept_files",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A checkpoint of this log that a silo or you have kept; repeatable. A log that was rolled back fails it.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def verify(store: Path, agreement_file: Path, *, as_json: bool) -> None:
+def verify(store: Path, agreement_file: Path, kept_files: tuple[Path, ...], *, as_json: bool) -> None:
     """Verify the log in STORE (an appliance's store, or a copy of its log directory) and replay its history.
 
     Exits with 0 for PASS, 1 for FAIL and 2 for INCOMPLETE, and names the first divergence or what is missing.
     """
-    try:
-        data = agreement_file.read_bytes()
-    except OSError as error:
-        raise Failure(f"{agreement_file}: expected a readable file, found {error.strerror or error}") from error
     with failing_in_words(), _progress_bar() as progress:
-        agreement = Agreement.parse(data, str(agreement_file))
-        report = verify_log(LogFiles.find(store), agreement, progress=progress)
+        agreement = Agreement.parse(_read(agreement_file), str(agreement_file))
+        kept = {printable(str(file)): _checkpoint(file) for file in kept_files}
+        report = verify_log(LogFiles.find(store), agreement, kept=kept, progress=progress)
     click.echo(json.dumps(report.to_json(), indent=2) if as_json else _in_words(report))
     sys.exit(report.exit_code)
 
@@ -80,6 +84,20 @@ def show(store: Path, *, as_json: bool) -> None:
     with failing_in_words():
         for index, data in enumerate(_entries(LogFiles.find(store))):
             click.echo(_as_json_line(index, data) if as_json else _as_row(index, data))
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise Failure(f"{file}: expected a readable file, found {error.strerror or error}") from error
+
+
+def _checkpoint(file: Path) -> Checkpoint:
+    try:
+        return Checkpoint.parse(_read(file))
+    except MalformedError as error:
+        raise Failure(f"{file}: {printable(str(error))}") from error
 
 
 @contextmanager
@@ -131,13 +149,13 @@ def _in_words(report: AuditReport) -> str:
 
 
 def _counts_in_words(counts: Counts) -> list[str]:
-    enrolments = f"{counts.boots} boots, {counts.admissions} admissions, {counts.refusals} refusals"
-    attempts = f"{counts.attempts_abandoned} attempts abandoned, {counts.control_resets} control resets"
-    updates = f"{counts.updates_used} updates used, {counts.updates_refused} refused"
-    return [
-        f"  {counts.entries} entries under {counts.checkpoints} checkpoints; {enrolments}",
-        f"  {counts.rounds_published} rounds published; {updates}; {attempts}",
-    ]
+    rows = (
+        {"entries": counts.entries, "checkpoints": counts.checkpoints, "boots": counts.boots},
+        {"admissions": counts.admissions, "refusals": counts.refusals},
+        {"rounds published": counts.rounds_published, "attempts abandoned": counts.attempts_abandoned},
+        {"updates used": counts.updates_used, "refused": counts.updates_refused, "resets": counts.control_resets},
+    )
+    return ["  " + ", ".join(f"{name} {count}" for name, count in row.items()) for row in rows]
 
 
 def _findings(findings: tuple[Finding, ...]) -> list[str]:
@@ -156,7 +174,9 @@ def _section(title: str, items: list[str]) -> list[str]:
 def _entries(files: LogFiles) -> Iterator[bytes]:
     """The entries under the newest checkpoint, bundle by bundle, unverified."""
     inventory = Inventory.take(files.listed())
-    name = CHECKPOINT if inventory.has_checkpoint else checkpoint_name(max(inventory.notes, default=0))
+    if not (inventory.has_checkpoint or inventory.notes):
+        raise Failure(f"{CHECKPOINT}: expected a checkpoint, found none")
+    name = CHECKPOINT if inventory.has_checkpoint else checkpoint_name(inventory.notes[-1])
     size = Checkpoint.parse(files.read(name, limit_bytes=MAXIMUM_NOTE_BYTES)).size
     for bundle in entry_bundles(size):
         source: Tile = bundle if bundle in inventory.tiles else bundle.full

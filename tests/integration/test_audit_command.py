@@ -50,7 +50,7 @@ def test_a_good_log_passes_and_says_that_it_protects_nothing(store: Path, agreem
     result = run("verify", store, "--agreement", agreement)
     assert result.exit_code == 0
     assert result.output.splitlines()[0] == "PASS (simulated: protects nothing)"
-    assert "34 entries" in result.output
+    assert "entries 34, checkpoints 29, boots 2" in result.output
     assert "cosigned by alpenklinik, baltic-bank, delta-telecom" in result.output
     assert "they are sealed" in result.output
 
@@ -130,6 +130,20 @@ def test_json_names_the_divergence(store: Path, agreement: Path) -> None:
     assert report["verdict"] == "FAIL"
     assert report["divergence"]["resource"] == BUNDLE
     assert report["divergence"]["entry"] is None
+
+
+def test_a_head_that_a_silo_kept(store: Path, agreement: Path, tmp_path: Path) -> None:
+    newest = (store / "log/checkpoint").read_bytes()
+    kept = tmp_path / "ours.note"
+    kept.write_bytes(newest)
+    assert run("verify", store, "--agreement", agreement, "--head", kept).exit_code == 0
+    older = to_directory(HONEST.until(30).store(), tmp_path / "older")
+    assert run("verify", older, "--agreement", agreement).exit_code == 0
+    result = run("verify", older, "--agreement", agreement, "--head", kept)
+    assert result.exit_code == 1
+    assert "ours.note: this log had 34 entries once, and now has 30" in result.output
+    kept.write_bytes(newest[:-1])
+    assert_one_line(run("verify", store, "--agreement", agreement, "--head", kept), "ours.note: note: expected")
 
 
 # What can't be read at all: one line, exit code 2

@@ -480,6 +480,13 @@ def test_a_time_that_no_calendar_has(time: int) -> None:
     assert_diverges(fields(SiloAdmitted, -1, time=time, expires=time + 3600), at(SiloAdmitted, -1), EVIDENCE, "time")
 
 
+def test_evidence_is_judged_by_the_time_of_its_entry_and_not_by_ours() -> None:
+    """The simulated certificates end with the year 2999: good for what was logged before, for nothing after."""
+    index, after = at(SiloAdmitted, -2), 32_503_680_000 + 86_400
+    later = HONEST.with_fields(index, time=after, expires=after + 3600)
+    assert_diverges(later, index, EVIDENCE, "evidence-not-authentic")
+
+
 # The silos' evidence
 
 FOREIGN_KEYS = SiloKeys(identity=identity("silo-1").public.raw, sealing=sealing("x"), credential=b"x")

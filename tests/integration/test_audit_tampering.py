@@ -14,7 +14,6 @@ from audit.report import AuditReport, AuditVerdict, CheckState, Line
 from audit.resources import checkpoint_name, object_name
 from audit.store import MemoryStore
 from audit.verify import verify
-from protocol.agreement import Agreement
 
 AGREEMENT = agreement_of()
 PASS, FAIL, INCOMPLETE = AuditVerdict.PASS, AuditVerdict.FAIL, AuditVerdict.INCOMPLETE
@@ -41,8 +40,8 @@ def copy_of(store: MemoryStore) -> MemoryStore:
     return copy
 
 
-def audit(store: MemoryStore, agreement: Agreement = AGREEMENT) -> AuditReport:
-    return verify(LogFiles(store), agreement)
+def audit(store: MemoryStore, **kept: Checkpoint) -> AuditReport:
+    return verify(LogFiles(store), AGREEMENT, kept=kept)
 
 
 def named(report: AuditReport) -> set[str | None]:
@@ -220,18 +219,68 @@ def test_a_truncated_tail_with_its_tiles_left_behind() -> None:
     assert report.newest.size == 4
 
 
-def test_a_perfectly_truncated_tail_passes_and_says_what_to_compare() -> None:
-    """Nothing in a store can tell that it is older than another; a silo's head can."""
+def truncated() -> MemoryStore:
+    """The store as it was an entry earlier, to the last byte."""
     store = MemoryStore()
     for name in SHORT.list(""):
         if not name.endswith(("/5", "5.note")):
             store.write(name, SHORT.read(name))
     store.write("log/checkpoint", SHORT.read("log/checkpoints/4.note"))
-    report = audit(store)
+    return store
+
+
+def test_nothing_in_a_perfectly_truncated_store_tells_and_the_report_says_so() -> None:
+    report = audit(truncated())
     assert report.verdict is PASS
     assert report.newest is not None
     assert report.newest.size == 4
-    assert any("what a silo has seen" in line for line in report.not_checked)
+    assert any("a checkpoint that a silo has kept can tell" in line for line in report.not_checked)
+
+
+def test_a_perfectly_truncated_store_fails_a_kept_checkpoint() -> None:
+    report = audit(truncated(), ours=Checkpoint.parse(SHORT.read("log/checkpoint")))
+    assert report.verdict is FAIL
+    assert str(report.divergence) == "ours: this log had 5 entries once, and now has 4: it was rolled back, or cut"
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 5])
+def test_a_kept_checkpoint_that_the_log_still_holds(size: int) -> None:
+    report = audit(SHORT, ours=Checkpoint.parse(SHORT.read(checkpoint_name(size))))
+    assert report.verdict is PASS
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_a_kept_checkpoint_of_another_history(size: int) -> None:
+    checkpoint = Checkpoint.parse(SHORT.read(checkpoint_name(size)))
+    other = Checkpoint.sign(checkpoint.origin, replace(checkpoint.head, root=bytes(32)), LOG_KEY)
+    report = audit(SHORT, ours=other)
+    assert report.verdict is FAIL
+    assert report.divergence is not None
+    assert report.divergence.resource == "ours"
+    assert "two histories" in report.divergence.problem
+
+
+def test_a_kept_checkpoint_that_the_store_has_lost() -> None:
+    store = truncated()
+    store.delete("log/checkpoints/3.note")
+    for name in ("log/tile/0/000.p/3", "log/tile/entries/000.p/3"):
+        store.delete(name)
+    assert audit(store).verdict is PASS
+    report = audit(store, ours=Checkpoint.parse(SHORT.read("log/checkpoints/3.note")))
+    assert report.verdict is INCOMPLETE
+    assert named(report) == {"log/checkpoints/3.note"}
+
+
+def test_a_kept_checkpoint_of_another_log() -> None:
+    head = Checkpoint.parse(SHORT.read("log/checkpoint")).head
+    for kept in (
+        Checkpoint.sign(AGREEMENT.log.origin, replace(head, size=9), identity("silo-0")),
+        Checkpoint.sign(AGREEMENT.log.origin, head, identity("silo-0")),
+        Checkpoint.sign("simulated.example/other", head, LOG_KEY),
+    ):
+        report = audit(SHORT, ours=kept)
+        assert report.verdict is FAIL
+        assert named(report) == {"ours"}
 
 
 def test_a_bundle_with_its_last_entry_cut_off() -> None:
@@ -295,6 +344,28 @@ def test_a_store_that_a_crash_left_never_fails(writes: int) -> None:
         store.left = 10_000
         LogWriter.open(store, AGREEMENT.log.origin, LOG_KEY)
     assert audit(store).verdict is PASS
+
+
+def test_a_log_that_grows_while_it_is_read_never_fails() -> None:
+    class Live(MemoryStore):
+        """The appliance goes on as soon as the auditor reads the first entries."""
+
+        grow: Callable[[], object] | None = None
+
+        def read(self, name: str, *, limit_bytes: int = 2**25) -> bytes:
+            if name.startswith("log/tile/entries/") and self.grow is not None:
+                grow, self.grow = self.grow, None
+                grow()
+            return super().read(name, limit_bytes=limit_bytes)
+
+    store = Live()
+    for name in SHORT.list(""):
+        store.write(name, SHORT.read(name))
+    writer = LogWriter.open(store, AGREEMENT.log.origin, LOG_KEY)
+    store.grow = lambda: writer.append([b"more"])
+    report = audit(store)
+    assert report.verdict is INCOMPLETE
+    assert "changed while the log was read" in str(report.missing[0])
 
 
 # Checkpoints
