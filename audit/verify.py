@@ -107,6 +107,7 @@ class _Audit:
         self._divergence: DivergenceError | None = None
         self._reached: set[Line] = set()
         self._newest: Head | None = None
+        self._leaf_0 = b""
 
     def run(self) -> AuditReport:
         self._account_for_names()
@@ -142,6 +143,7 @@ class _Audit:
             self._findings.uncheckable(Line.TRUST, "expected leaf 0, which no stored entry bundle holds", entry=0)
             return None
         bundle, leaf = first
+        self._leaf_0 = leaf
         other = walk.other_first_hash(leaf)
         try:
             key = self._vouched_for(leaf)
@@ -224,6 +226,9 @@ class _Audit:
     def _take_entry(self, index: int, data: bytes) -> bool:
         """4 to 6: whether the replay goes on."""
         try:
+            self._line = Line.TRUST
+            if index == 0 and data != self._leaf_0:
+                raise DivergenceError(0, None, "expected the leaf 0 whose evidence was appraised, found another")
             self._line = Line.ENTRIES
             entry = parse_entry(data)
             self._history.apply(entry)

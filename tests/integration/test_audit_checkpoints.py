@@ -7,10 +7,28 @@ import pytest
 from audit_history import LOG_KEY, Recorder, identity
 from audit_tampering import AGREEMENT, FAIL, INCOMPLETE, PASS, SHORT, audit, copy_of, named, short
 
+from audit.entries import LogGenesis
 from audit.log import LogWriter
 from audit.note import Checkpoint
 from audit.resources import checkpoint_name
 from audit.store import MemoryStore
+from audit.tiles import encode_bundle
+
+def test_a_genesis_planted_in_a_wider_bundle_vouches_for_nothing_else() -> None:
+    """Two leaves 0: the one whose evidence is appraised must be the one that the checkpoints sign."""
+    store = copy_of(SHORT)
+    genesis = short().entries[0]
+    assert isinstance(genesis, LogGenesis)
+    other = replace(genesis, time=genesis.time + 1).encode()
+    store.write("log/tile/entries/000", encode_bundle([other] * 256))
+    head = replace(Checkpoint.parse(SHORT.read("log/checkpoint")).head, size=900)
+    store.write("log/checkpoints/900.note", Checkpoint.sign(AGREEMENT.log.origin, head, identity("silo-1")).encode())
+    report = audit(store)
+    assert report.verdict is FAIL
+    assert report.divergence is not None
+    assert report.divergence.entry == 0
+    assert "whose evidence was appraised" in report.divergence.problem
+
 
 # Tails and crashes
 
