@@ -22,7 +22,8 @@ from appliance.enclave.startup import start
 from attestation.collect.platform import SimulatedPlatform
 from audit.entries import parse_entry
 from audit.log import LogReader
-from audit.store import MemoryStore, Store
+from audit.store import MemoryStore, NotFound, Store
+from protocol.errors import RefusalCode, refuse
 from protocol.sealing import ByteSource
 from silo_client import courier as courier_module
 from silo_client.channel import ChannelLostError, Credential
@@ -35,7 +36,7 @@ from silo_client.session import Silo
 from silo_client.state import SiloState
 
 torch.set_num_threads(1)
-courier_module._FIRST_PAUSE_SECONDS = 0.002
+courier_module._FIRST_PAUSE_SECONDS, courier_module._LONGEST_PAUSE_SECONDS = 0.002, 0.02
 PATIENCE_SECONDS = 60
 _Result = TypeVar("_Result")
 
@@ -115,7 +116,11 @@ class QueueChannel:
 
     def download(self, name: str, *, limit_bytes: int) -> ByteSource:
         self._require()
-        return self._call("download", lambda: self.world.store.open(f"models/{name}.blob"))
+        try:
+            return self._call("download", lambda: self.world.store.open(f"models/{name}.blob"))
+        except NotFound as error:
+            # As the gateway says it.
+            raise refuse(RefusalCode.WRONG_ROUND, expected="a body", found="none", remedy="wait") from error
 
     def upload(self, upload_id: bytes, blob: ByteSource) -> bytes:
         self._require()
@@ -133,7 +138,9 @@ class QueueChannel:
         if self.fail(call, True):
             self.lose()
             raise ChannelLostError(f"the test cut {call} before it arrived")
-        result = act()
+        # A boot kills whatever runs: nothing of the old process goes on beside the new one.
+        with self.world.gate:
+            result = act()
         if self.fail(call, False):
             self.lose()
             raise ChannelLostError(f"the test cut {call} before it was answered")
@@ -151,6 +158,7 @@ class World:
         self.channels: dict[str, QueueChannel] = {}
         self.now = NOW
         self.due = threading.Event()
+        self.gate = threading.RLock()
         self.stop = False
         self.enclave = self.boot()
         self.ticker = threading.Thread(target=self._tick, daemon=True)
@@ -158,6 +166,10 @@ class World:
 
     def boot(self) -> Enclave:
         """Start the enclave, the first time or again; every session ends."""
+        with self.gate:
+            return self._boot()
+
+    def _boot(self) -> Enclave:
         self.enclave = start(
             agreement=self.agreement,
             layout=self.layout,
@@ -224,7 +236,8 @@ class World:
         while not self.stop:
             self.due.wait(0.05)
             self.due.clear()
-            self.enclave.tick()
+            with self.gate:
+                self.enclave.tick()
 
 
 def train(model: nn.Module, found: Round, index: int) -> None:
