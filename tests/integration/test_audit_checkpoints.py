@@ -14,6 +14,7 @@ from audit.resources import checkpoint_name
 from audit.store import MemoryStore
 from audit.tiles import encode_bundle
 
+
 def test_a_genesis_planted_in_a_wider_bundle_vouches_for_nothing_else() -> None:
     """Two leaves 0: the one whose evidence is appraised must be the one that the checkpoints sign."""
     store = copy_of(SHORT)
