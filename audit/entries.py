@@ -6,6 +6,7 @@ untrusted clock said, in unix seconds, and nothing depends on it but credentials
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from protocol.enrolment import ApplianceKeys
 from protocol.errors import MalformedError
@@ -15,9 +16,14 @@ ENTRY_LIMIT_BYTES = 65_535
 
 
 class Entry(Record, limit_bytes=ENTRY_LIMIT_BYTES):
-    """Base of all entries."""
+    """Base of all entries. Each has its `time`, which never runs backwards."""
 
     __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        @property
+        def time(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,6 +98,7 @@ class History:
     def __init__(self, agreement: Agreement) -> None:
         self.agreement = agreement
         self.size = 0
+        self.newest_time = 0
         self.phase = Phase.EMPTY
         self.genesis: LogGenesis | None = None
         self.started: ApplianceStarted | None = None
@@ -143,9 +144,12 @@ class History:
         kind = type(entry)
         if kind not in ALLOWED[self.phase]:
             raise self._diverges(entry, f"may not follow in phase {self.phase}")
+        if entry.time < self.newest_time:
+            raise self._diverges(entry, f"time: expected at least {self.newest_time}, found {entry.time}")
         check, take = _TRANSITIONS[kind]
         check(self, entry)
         take(self, entry)
+        self.newest_time = entry.time
         self.size += 1
 
     def _diverges(self, entry: Entry, problem: str) -> DivergenceError:

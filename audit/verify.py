@@ -101,7 +101,6 @@ class _Audit:
         self._history = History(agreement)
         self._kinds: Counter[type[Entry]] = Counter()
         self._updates_used = 0
-        self._newest_time = 0
         self._replaying = True
         self._line = Line.ENTRIES
         self._divergence: DivergenceError | None = None
@@ -232,7 +231,6 @@ class _Audit:
             self._line = Line.ENTRIES
             entry = parse_entry(data)
             self._history.apply(entry)
-            self._require_time(index, entry)
             self._line = Line.EVIDENCE
             self._evidence.check(index, entry, self._history)
             self._line = Line.RELEASES
@@ -251,14 +249,6 @@ class _Audit:
         if isinstance(entry, RoundPublished):
             self._updates_used += len(entry.cohort)
         return True
-
-    def _require_time(self, index: int, entry: Entry) -> None:
-        """How an attempt ended is timed before it is logged, as the merge runs beside everything else."""
-        time = getattr(entry, "time", 0)
-        if time < self._newest_time and not isinstance(entry, RoundPublished | RoundAbandoned):
-            problem = f"time: expected at least {self._newest_time}, as an earlier entry says, found {time}"
-            raise DivergenceError(index, entry.KIND, problem)
-        self._newest_time = max(self._newest_time, time)
 
     # The report
 

@@ -105,4 +105,4 @@ class Ledger:
             raise LedgerFailure(f"cosignatures could not be written: {error}") from error
 
     def _note_time(self, entry: Entry) -> None:
-        self._newest_time = max(self._newest_time, getattr(entry, "time", 0))
+        self._newest_time = max(self._newest_time, entry.time)

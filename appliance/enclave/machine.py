@@ -307,7 +307,8 @@ class Enclave:
         """The attempt has ended: log how and, if enough silos are here, what comes next."""
         self._attempt = None
         self._release.withdraw()
-        self._ledger.stage(result.entry)
+        # The merge ran beside everything else: other entries may have been logged since the result was made.
+        self._ledger.stage(replace(result.entry, time=self._ledger.now()))
         self._state = result.state
         over = self._ledger.history.published_rounds >= self._agreement.federation.rounds
         if over or self._release.suffices():
