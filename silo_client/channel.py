@@ -8,6 +8,7 @@ machine over one in memory.
 from dataclasses import dataclass
 from typing import Protocol
 
+from audit.store import StoreSource
 from protocol.credentials import CredentialKey
 from protocol.errors import ProtocolError
 from protocol.keys import Secret
@@ -62,8 +63,11 @@ class Channel(Protocol):
         """A sealed body, whole; of more than `limit_bytes` nothing is kept (`MalformedError`)."""
         ...
 
-    def upload(self, upload_id: bytes, blob: ByteSource) -> bytes:
-        """Send a sealed body from where the appliance stopped; returns its `UploadAccepted`."""
+    def upload(self, upload_id: bytes, blob: StoreSource) -> bytes:
+        """Send a sealed body from where the appliance stopped; returns its `UploadAccepted`.
+
+        The channel takes `blob` over, and closes it once it needs it no more.
+        """
         ...
 
     def close(self) -> None:

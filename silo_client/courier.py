@@ -12,8 +12,10 @@ thread of its own runs it, so that the silo cosigns and renews while the user's 
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeAlias, TypeVar
 
+from audit.store import StoreSource
 from protocol.errors import ProtocolError, RefusalCode, RefusedError
 from protocol.sealing import ByteSource
 from silo_client.channel import Channel, ChannelLostError, Credential
@@ -34,6 +36,7 @@ _ENROL_AGAIN = frozenset(
 _FIRST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 10.0
 _JOIN_THREAD_SECONDS = 10.0
+_FAREWELL_SECONDS = 1.0
 
 
 class ClosedError(ProtocolError):
@@ -101,7 +104,7 @@ class Courier:
             pass
         return self._inbox.popleft() if self._inbox else None
 
-    def upload(self, upload_id: bytes, source: Callable[[], ByteSource], needed: Callable[[], bool]) -> bytes | None:
+    def upload(self, upload_id: bytes, source: Callable[[], StoreSource], needed: Callable[[], bool]) -> bytes | None:
         """Send a sealed body until the appliance has answered, over as many connections as it takes.
 
         `source` is opened once for each. Returns the answer, or None once the body is no longer `needed`. Raises
@@ -157,6 +160,8 @@ class Courier:
     def rejoin(self, times: int) -> None:
         """Leave the session and come back, so that the appliance asks somebody else; later each of the `times`."""
         self._sleep(_pause_seconds(times))
+        # Nobody is out of reach.
+        self._waiting = True
         self._channel.close()
 
     def _run(self) -> None:
@@ -174,6 +179,9 @@ class Courier:
             self._channel.send(step.message)
         elif isinstance(step, Decline):
             self._channel.send(step.message)
+            # Give the reason time to leave before the session ends with the error.
+            with suppress(ProtocolError):
+                self._channel.receive(_FAREWELL_SECONDS)
             raise step.error
         elif not isinstance(step, Ignore):
             self._put(step)

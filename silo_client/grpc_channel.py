@@ -12,11 +12,13 @@ import ssl
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 import grpc
 
+from audit.store import StoreSource
 from protocol.credentials import pem_of
 from protocol.errors import MalformedError, ProtocolError
 from protocol.sealing import ByteSource
@@ -111,8 +113,12 @@ class GrpcChannel:
                 break
         return FileBytes(stream.fileno(), size, keep=stream)
 
-    def upload(self, upload_id: bytes, blob: ByteSource) -> bytes:
-        """Go on with an upload where it stopped; returns the enclave's answer."""
+    def upload(self, upload_id: bytes, blob: StoreSource) -> bytes:
+        """Go on with an upload where it stopped; returns the enclave's answer, and closes `blob` in any case."""
+        with closing(blob):
+            return self._upload(upload_id, blob)
+
+    def _upload(self, upload_id: bytes, blob: StoreSource) -> bytes:
         channel = self._open_channel()
         stub = rpc.FederationStub(channel)  # type: ignore[no-untyped-call]
         size = blob.size()

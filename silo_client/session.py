@@ -16,10 +16,11 @@ from typing import Self
 from torch import Tensor
 
 from audit.entries import RoundPublished
+from audit.store import StoreSource
 from protocol.errors import RefusalCode, RefusedError
 from protocol.layout import Section
 from protocol.metrics import parse_metrics
-from protocol.sealing import BlobKind, ByteSource
+from protocol.sealing import BlobKind
 from silo_client.announcement import Outcome
 from silo_client.bodies import BodyFormat, body_limit_bytes, open_body, read_control, seal_initial, seal_update
 from silo_client.courier import Courier, Task
@@ -297,7 +298,7 @@ class Silo:
             form=self._form,
         )
 
-        def stored() -> ByteSource:
+        def stored() -> StoreSource:
             return state.files.open(state.path(name))
 
         try:

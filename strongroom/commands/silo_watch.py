@@ -71,7 +71,9 @@ class JsonLines:
         print(error, file=sys.stderr, flush=True)
 
     def _write(self, value: dict[str, object]) -> None:
-        print(json.dumps(value), file=self._out, flush=True)
+        # In one piece: two threads tell.
+        self._out.write(json.dumps(value) + "\n")
+        self._out.flush()
 
 
 class Lines:

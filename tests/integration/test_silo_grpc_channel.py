@@ -12,9 +12,9 @@ from typing import Any
 import grpc
 import pytest
 
+from audit.store import MemorySource
 from protocol.credentials import CertificateAuthority, new_credential_key, pem_of
 from protocol.errors import MalformedError, RefusalCode, RefusedError, refuse
-from protocol.sealing import MemoryBytes
 from protocol.wire import strongroom_pb2 as pb
 from protocol.wire import strongroom_pb2_grpc as rpc
 from protocol.wire.methods import (
@@ -255,37 +255,37 @@ class TestSession:
 class TestUpload:
     def test_all_of_it_arrives(self, server: Server, connected: GrpcChannel) -> None:
         blob = os.urandom(2 * BULK_MESSAGE_BYTES + 5)
-        assert connected.upload(UPLOAD_ID, MemoryBytes(blob)) == b"accepted"
+        assert connected.upload(UPLOAD_ID, MemorySource("update", blob)) == b"accepted"
         assert bytes(server.part) == blob
 
     def test_it_goes_on_where_it_stopped(self, server: Server, connected: GrpcChannel) -> None:
         blob = os.urandom(3 * BULK_MESSAGE_BYTES)
         server.breaking_after = 2
         with pytest.raises(ChannelLostError):
-            connected.upload(UPLOAD_ID, MemoryBytes(blob))
-        assert connected.upload(UPLOAD_ID, MemoryBytes(blob)) == b"accepted"
+            connected.upload(UPLOAD_ID, MemorySource("update", blob))
+        assert connected.upload(UPLOAD_ID, MemorySource("update", blob)) == b"accepted"
         assert server.requests == [0, 2 * BULK_MESSAGE_BYTES]
         assert bytes(server.part) == blob
 
     def test_a_complete_one_asks_for_the_verdict_again(self, server: Server, connected: GrpcChannel) -> None:
         blob = os.urandom(100)
-        connected.upload(UPLOAD_ID, MemoryBytes(blob))
-        assert connected.upload(UPLOAD_ID, MemoryBytes(blob)) == b"accepted"
+        connected.upload(UPLOAD_ID, MemorySource("update", blob))
+        assert connected.upload(UPLOAD_ID, MemorySource("update", blob)) == b"accepted"
         assert server.requests == [0, 100]
 
     def test_refusals(self, server: Server, connected: GrpcChannel) -> None:
         server.refusing = True
         with pytest.raises(RefusedError, match="busy"):
-            connected.upload(UPLOAD_ID, MemoryBytes(b"x"))
+            connected.upload(UPLOAD_ID, MemorySource("update", b"x"))
 
     def test_an_offset_beyond_the_blob_is_no_answer(self, server: Server, connected: GrpcChannel) -> None:
         server.offset = 2
         with pytest.raises(MalformedError, match="expected an offset of at most 1, found 2"):
-            connected.upload(UPLOAD_ID, MemoryBytes(b"x"))
+            connected.upload(UPLOAD_ID, MemorySource("update", b"x"))
 
     def test_without_a_connection(self, channel: GrpcChannel) -> None:
         with pytest.raises(ChannelLostError, match="not connected"):
-            channel.upload(UPLOAD_ID, MemoryBytes(b"x"))
+            channel.upload(UPLOAD_ID, MemorySource("update", b"x"))
 
 
 class TestDownload:
