@@ -179,6 +179,7 @@ class Silo:
             round=entry.round,
             attempt=entry.attempt,
             rounds=self.agreement.federation.rounds,
+            local_steps=entry.local_steps,
             **{f"last_{name}": value for name, value in metrics.items()},
         )
         self._round = Round(

@@ -100,17 +100,17 @@ class Bars:
 
     def event(self, event: Event) -> None:
         """Print it above the bar; a new round's is the bar."""
-        if event.kind is not EventKind.ROUND:
-            self._progress.console.print(event.text, style=_COLOURS.get(event.kind), markup=False, highlight=False)
         if event.kind in (EventKind.ROUND, EventKind.FINISHED):
             self._drop()
         if event.kind is EventKind.ROUND:
-            self._bar = self._progress.add_task(event.text, total=None)
+            self._bar = self._progress.add_task(event.text, total=float(event.facts["local_steps"] or 0))
+        else:
+            self._progress.console.print(event.text, style=_COLOURS.get(event.kind), markup=False, highlight=False)
 
     def step(self, *, round_number: int, done: int, total: int) -> None:
         """Move the bar."""
         if self._bar is not None:
-            self._progress.update(self._bar, completed=done, total=total)
+            self._progress.update(self._bar, completed=done)
 
     def refused(self, error: ProtocolError) -> None:
         """Print it, without the bar."""
