@@ -47,7 +47,14 @@ HARDWARE_ID_BYTES: Final = {Product.MILAN: 64, Product.GENOA: 64, Product.TURIN:
 
 _INTEGER, _OCTET_STRING, _IA5_STRING = 0x02, 0x04, 0x16
 # What loading and reading a hostile certificate can raise.
-_UNREADABLE = (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension, TypeError)
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 _FILTERS = Lock()
 
 
