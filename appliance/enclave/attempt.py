@@ -3,6 +3,7 @@
 What of it must survive is in the log; the rest, the round key first of all, dies with the attempt.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -44,9 +45,11 @@ class Attempt:
 def aggregate_metrics(members: Mapping[str, tuple[float, Mapping[str, float]]]) -> dict[str, float]:
     """Weighted means of the metrics that *every* member reported: `members` is silo → (weight, metrics).
 
-    A metric that only some report is dropped: its mean would be about those few.
+    A metric that only some report is dropped: its mean would be about those few. So is one whose mean overflows: what
+    is not finite has no place in a model's metadata, and one silo could so keep all others from reading it.
     """
     reports = [metrics for _, metrics in members.values()]
     names = set.intersection(*(set(metrics) for metrics in reports)) if reports else set()
     total = sum(weight for weight, _ in members.values())
-    return {name: sum(weight * metrics[name] for weight, metrics in members.values()) / total for name in sorted(names)}
+    means = {name: sum(weight * metrics[name] for weight, metrics in members.values()) / total for name in names}
+    return {name: mean for name, mean in sorted(means.items()) if math.isfinite(mean)}
