@@ -71,7 +71,9 @@ class Bodies:
             parent=None,
         )
         key = ContentKey.fresh(self._random)
-        return NewBody(self, kind, header, key, f"{round_number:08d}.{kind}", metadata)
+        # A name of its own, or two initial models that come at once would overwrite each other.
+        name = f"{round_number:08d}-{header.upload_id.hex()}.{kind}"
+        return NewBody(self, kind, header, key, name, metadata)
 
     def open(self, kind: BlobKind, body: BodySecret) -> SealedBody:
         """Open a body that the state names; raises `BodyError`."""

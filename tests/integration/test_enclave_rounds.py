@@ -316,7 +316,7 @@ def test_a_damaged_store_does_not_start(damage, words: str) -> None:
     published = entries(federation, RoundPublished)[-1]
     names = {
         "state": f"state/{published.state.hex()}.sealed",
-        "model": "models/00000001.model.blob",
+        "model": next(name for name in store.list("models/00000001") if name.endswith(".model.blob")),
         "entries": next(name for name in store.list("log/tile/entries/")),
     }
     damage(store, names)
