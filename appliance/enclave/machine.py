@@ -82,6 +82,7 @@ class Enclave:
         self._closing = closing
         self._attempt: Attempt | None = None
         self._initial_from: str | None = None
+        self._initial_due = 0
         self._initial_asked: set[str] = set()
         self._open_at = ledger.now() + agreement.federation.enrolment_deadline_seconds
 
@@ -114,8 +115,7 @@ class Enclave:
         """A silo's session ended."""
         with self._lock:
             self._release.leave(silo)
-            if self._initial_from == silo:
-                self._initial_from = None
+            self._ask_another(silo)
         self._ports.wake()
 
     def complete(self, silo: str, source: ByteSource) -> bytes:
@@ -136,6 +136,8 @@ class Enclave:
         finally:
             with self._lock:
                 task.end()
+                if task.attempt is None:
+                    self._ask_another(silo)
             self._ports.wake()
 
     def describe(self) -> Description:
@@ -161,9 +163,10 @@ class Enclave:
     def next_due(self) -> int | None:
         """When `tick` has something to do at the latest, in unix seconds; None if only a message can bring it."""
         with self._lock:
-            phase = self._ledger.history.phase
+            phase, now = self._ledger.history.phase, self._ports.clock()
             if phase is Phase.IDLE and self._release.has_sessions:
-                return self._open_at if self._ports.clock() < self._open_at else None
+                initial = None if self._initial_from is None else self._initial_due
+                return min((due for due in (self._open_at, initial) if due is not None and now < due), default=None)
             if phase is Phase.COLLECTING and self._attempt is not None:
                 return self._attempt.deadline
             return None
@@ -256,20 +259,26 @@ class Enclave:
         )
 
     def _ask_for_initial(self, joined: tuple[str, ...]) -> None:
-        """Ask one silo at a time for the initial model, those first who were not asked yet."""
-        if self._initial_from is None:
-            silo = next((silo for silo in joined if silo not in self._initial_asked), None)
-            if silo is None:
-                self._initial_asked.clear()
-                silo = joined[0]
-            self._initial_from = silo
-            self._initial_asked.add(silo)
-            self._ports.send(silo, WantInitial(digest=self._agreement.model.initial).encode())
+        """Ask one silo at a time for the initial model, those first who were not asked yet, each for a round's time."""
+        now = self._ports.clock()
+        if self._initial_from is not None and now < self._initial_due:
+            return
+        silo = next((silo for silo in joined if silo not in self._initial_asked), None)
+        if silo is None:
+            self._initial_asked.clear()
+            silo = joined[0]
+        self._initial_from = silo
+        self._initial_due = now + self._agreement.federation.round_deadline_seconds
+        self._initial_asked.add(silo)
+        self._ports.send(silo, WantInitial(digest=self._agreement.model.initial).encode())
+
+    def _ask_another(self, silo: str) -> None:
+        """If this silo was asked for the initial model: it left, began anew, or sent something else."""
+        if self._initial_from == silo:
+            self._initial_from = None
 
     def _join(self, silo: str, join: Join) -> None:
-        if self._initial_from == silo:
-            # It was asked for the initial model and begins anew instead: ask another.
-            self._initial_from = None
+        self._ask_another(silo)
         self._release.join(silo, join)
 
     # Updates and closing
