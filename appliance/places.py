@@ -100,6 +100,8 @@ class Places:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise StoreUnusableError(f"{self.store}: another appliance is running on this store") from error
+        except (FileExistsError, NotADirectoryError) as error:
+            raise StoreUnusableError(f"{self.store}: expected a folder, found something else") from error
         except OSError as error:
             raise StoreUnusableError(f"{path}: {error.strerror}") from error
         return descriptor

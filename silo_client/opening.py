@@ -24,7 +24,7 @@ from silo_client.events import Observer, Silent
 from silo_client.grpc_channel import GrpcChannel
 from silo_client.initial_model import read_initial_model
 from silo_client.machine import SiloMachine
-from silo_client.model import Sections
+from silo_client.model import ModelError, Sections
 from silo_client.notice import say_if_simulated
 from silo_client.session import Silo
 from silo_client.state import SiloState
@@ -178,7 +178,15 @@ def _reader(opened: Opened) -> Callable[[], Sections] | None:
     path = opened.config.initial_model
     if path is None:
         return None
-    return lambda: read_initial_model(path, opened.files.layout, opened.agreement.model.initial)
+
+    def read() -> Sections:
+        try:
+            return read_initial_model(path, opened.files.layout, opened.agreement.model.initial)
+        except ModelError as error:
+            # The silo's own file, not its script, is what is wrong.
+            raise SiloConfigError(f"{opened.config.file.name}: initial_model: {error}") from error
+
+    return read
 
 
 def _now() -> int:

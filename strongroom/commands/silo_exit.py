@@ -43,7 +43,7 @@ def failure_of(error: ProtocolError) -> Failure:
     if isinstance(error, RefusedError):
         return LogBroken(message) if error.refusal.code in _LOG_BROKEN else Refused(message)
     if isinstance(error, ChannelLostError):
-        return OutOfReach(message)
+        return OutOfReach(f"the appliance is out of reach ({message}); is it running where silo.toml says?")
     return Failure(message) if isinstance(error, _OWN_FILES) else Refused(message)
 
 
