@@ -14,7 +14,7 @@ define install
 	touch $@
 endef
 
-.PHONY: demo test test-all lint check-imports check-protos protos locks clean
+.PHONY: demo test test-all lint check-imports check-protos protos locks wheels image clean
 
 demo: $(VENV)/.demo
 	$(BIN)/strongroom demo $(DEMO_ARGS)
@@ -54,5 +54,20 @@ $(VENV)/.dev: pyproject.toml locks/dev.txt locks/constraints.txt
 	$(call install,dev)
 	touch $(VENV)/.demo
 
+# What the image is made of: torch by version, everything else by hash, and our own wheel.
+wheels: $(VENV)/.demo
+	rm -rf build/wheels
+	$(PIP) download --no-deps --dest build/wheels torch==2.13.0
+	$(PIP) download --no-deps --dest build/wheels --require-hashes -r locks/appliance.txt
+	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir build/wheels .
+
+IMAGE   ?= strongroom-appliance
+BASE    ?= docker.io/library/debian:bookworm-slim
+BUILDER ?= $(firstword $(foreach tool,docker podman buildah,$(if $(shell command -v $(tool)),$(tool))))
+
+# With docker, podman or buildah, whichever is there; BUILDER_ARGS are passed on.
+image: wheels
+	$(BUILDER) $(if $(filter buildah,$(notdir $(BUILDER))),bud,build) $(BUILDER_ARGS) --build-arg BASE=$(BASE) --target appliance --tag $(IMAGE) .
+
 clean:
-	rm -rf $(VENV) demo-run .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build demo-run .mypy_cache .ruff_cache .pytest_cache
