@@ -3,11 +3,14 @@
 Called by the enclave for an upload of an admitted silo. Trusts the sender's key and sealing key of the admission and
 the expected header, nothing of the upload. The merge opens the update again and compares the norm.
 
-1. length, header, signature (update-signature)
-2. wrap, metadata, every chunk: each opens (update-corrupt)
+1. length, header, signature; metadata and every chunk open under the signed tags (update-signature)
+2. the wrap opens, and the metadata is of its form (update-corrupt)
 3. steps and step sizes within the round's (update-steps)
 4. parameters and float buffers are finite (update-not-finite)
 5. the parameters' norm is within the agreement's (update-too-large)
+
+What fails in 1 may be the doing of whoever holds the spool: a tag is signed, the bytes under it are not. From 2 on it
+is the sender's, who alone can make other bytes that open.
 """
 
 import math
@@ -65,21 +68,17 @@ def inspect_update(
     try:
         # 1. length, header, signature
         digest = reader.authenticate(sender, expected)
-    except SignatureError as error:
-        raise refuse(
-            RefusalCode.UPDATE_SIGNATURE,
-            expected="the signature of the admitted silo over header, key and chunks",
-            found="another",
-            remedy="send the stored bytes again; seal again if that does not help",
-        ) from error
-    try:
-        # 2. wrap, metadata, chunks
-        key = reader.unwrap(recipient)
+        key = _key(reader, recipient)
         metadata = _metadata(reader, key)
         _require_steps(metadata, training)
         norm = _norm(reader, key, layout)
     except SignatureError as error:
-        raise _corrupt(str(error)) from error
+        raise refuse(
+            RefusalCode.UPDATE_SIGNATURE,
+            expected="the signature of the admitted silo over header, key and chunks, and the chunks that it is over",
+            found=str(error),
+            remedy="send the stored bytes again; seal again if that does not help",
+        ) from error
     # 5. norm, whose value stays inside
     if norm > terms.maximum_norm:
         raise refuse(
@@ -100,8 +99,17 @@ def inspect_update(
     )
 
 
+def _key(reader: BlobReader, recipient: SealingKey) -> ContentKey:
+    # 2. wrap, which the signature covers as a whole
+    try:
+        return reader.unwrap(recipient)
+    except SignatureError as error:
+        raise _corrupt("a key that does not") from error
+
+
 def _metadata(reader: BlobReader, key: ContentKey) -> UpdateMetadata:
     try:
+        # 1. opens, 2. is of its form
         return UpdateMetadata.parse(reader.open_metadata(key))
     except MalformedError as error:
         # The parser's words quote what it found, which was sealed; a refusal is logged for all to read.
@@ -111,7 +119,7 @@ def _metadata(reader: BlobReader, key: ContentKey) -> UpdateMetadata:
 def _corrupt(found: str) -> RefusedError:
     return refuse(
         RefusalCode.UPDATE_CORRUPT,
-        expected="a key, metadata and chunks that open",
+        expected="a key that opens, and metadata",
         found=found,
         remedy="seal the update again to the key that the appliance announced",
     )
@@ -138,7 +146,7 @@ def _norm(reader: BlobReader, key: ContentKey, layout: Layout) -> float:
     parameters: list[float] = []
     try:
         for chunk in chunks:
-            # 2. chunks
+            # 1. opens
             reader.open_chunk(chunk.index, key, buffer.bytes_for(chunk))
             if chunk.section not in _FLOATS:
                 continue

@@ -23,6 +23,7 @@ from protocol.agreement import Agreement
 from protocol.errors import MalformedError, Refusal, RefusalCode, RefusedError, SignatureError, refuse
 from protocol.layout import Layout
 from protocol.sealing import ANY, BlobHeader, BlobKind, BlobReader, ByteSource, ExpectedHeader
+from protocol.sealing.expected import AnyBytes
 from protocol.sealing.geometry import read_prelude
 from protocol.session import UploadAccepted
 
@@ -143,7 +144,7 @@ class Uploads:
                 silo=silo,
                 upload_id=header.upload_id,
                 update=verdict.digest,
-                parent=header.parent,
+                parent=verdict.reader.header.parent,
             )
         )
         index = self.ledger.size - 1
@@ -196,15 +197,19 @@ class UploadTask:
             uploads.layout,
             sender=uploads.agreement.silo(silo).identity,
             recipient=attempt.key,
-            expected=self._expected(BlobKind.UPDATE, attempt.round, attempt.attempt, self._model),
+            expected=self._expected(
+                BlobKind.UPDATE, attempt.round, attempt.attempt, self._model, upload_id=self.header.upload_id
+            ),
             training=uploads.agreement.training,
             terms=uploads.agreement.update,
         )
-        if self._checks_parent and self.header.parent != self._parent:
+        # The signed header: the one that came first was read before anything was verified.
+        parent = inspection.reader.header.parent
+        if self._checks_parent and parent != self._parent:
             raise refuse(
                 RefusalCode.WRONG_PARENT,
                 expected="the silo's last used update as parent: " + _shown(self._parent),
-                found=_shown(self.header.parent),
+                found=_shown(parent),
                 remedy="the silo lost its control variate; a control.reset is logged and training goes on from zero",
             )
         return inspection
@@ -228,7 +233,9 @@ class UploadTask:
                 remedy="seal the initial model again",
             ) from error
 
-    def _expected(self, kind: BlobKind, round_number: int, attempt: int, base: bytes) -> ExpectedHeader:
+    def _expected(
+        self, kind: BlobKind, round_number: int, attempt: int, base: bytes, *, upload_id: AnyBytes = ANY
+    ) -> ExpectedHeader:
         uploads = self._uploads
         return ExpectedHeader(
             kind=kind,
@@ -238,7 +245,7 @@ class UploadTask:
             round=round_number,
             attempt=attempt,
             sender=self.admission.silo,
-            upload_id=ANY,
+            upload_id=upload_id,
             base_model=base,
             layout=uploads.layout.digest,
             encoding=uploads.agreement.update.encoding,

@@ -11,14 +11,14 @@ Checks, in this order; the numbers are repeated at each.
 3. the header against what is expected (`RefusedError`, by field)
 4. the sender's signature over header, wrap and all tags (`SignatureError`)
 5. the wrap under the recipient's key and this header (`SignatureError`)
-6. each segment: its tag is the signed one, and it opens at its place (`SignatureError`)
+6. each segment: it can still be read, its tag is the signed one, and it opens at its place (`SignatureError`)
 """
 
 import threading
 from collections.abc import Sequence
 
 from attestation.encoding import labelled_digest
-from protocol.errors import RefusalCode, SignatureError, refuse
+from protocol.errors import MalformedError, RefusalCode, SignatureError, refuse
 from protocol.keys import SIGNATURE_BYTES, SealingKey, VerifyingKey
 from protocol.layout import Chunk
 from protocol.sealing.bytes_io import ByteSource, read
@@ -107,7 +107,12 @@ class BlobReader:
         if len(out) != size:
             raise ValueError(f"segment {segment}: expected a buffer of {size} bytes, found {len(out)}")
         sealed = (self._own_scratch() if scratch is None else scratch)[: size + TAG_BYTES]
-        self._source.read_into(self._geometry.offset(segment), sealed)
+        try:
+            self._source.read_into(self._geometry.offset(segment), sealed)
+        except MalformedError as error:
+            raise SignatureError(
+                f"segment {segment}: no longer there, and was when the signature was checked"
+            ) from error
         if sealed[size:] != tags[TAG_BYTES * segment : TAG_BYTES * (segment + 1)]:
             out[:] = bytes(size)
             raise SignatureError(f"segment {segment}: changed since the sender's signature was checked")

@@ -122,7 +122,7 @@ class TestInspection:
         place = chunk_offset(federation, chunk)
         update.write_at(place, bytes([bytes(update)[place] ^ 1]))
         error = refusal(lambda: federation.inspect("silo-0", update))
-        assert error.refusal.code is RefusalCode.UPDATE_CORRUPT
+        assert error.refusal.code is RefusalCode.UPDATE_SIGNATURE
         assert f"segment {chunk + 1}" in str(error)
 
     @pytest.mark.parametrize("metadata", [b"", b"{}", b'{"metrics":{},"step_size_sum":"nan","steps":1}'])
