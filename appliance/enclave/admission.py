@@ -1,7 +1,8 @@
 """Admission: where a silo's evidence becomes a verdict, a log entry and a credential.
 
-Cheap checks come before dear ones. The table of admissions is this boot's memory: every later object of a silo is
-checked against it, and a restart empties it. Called by `Enclave` under its lock.
+Cheap checks come before dear ones, and what strangers can ask for (`asked`, `opened`) changes nothing but a count:
+`Enclave` calls it outside its lock, and the rest under it. The table of admissions is this boot's memory: every later
+object of a silo is checked against it, and a restart empties it.
 """
 
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from appliance.enclave.boot import Boot
 from appliance.enclave.challenges import Challenges
 from appliance.enclave.ledger import Ledger
-from attestation import Tee
+from attestation import Evidence, Tee
 from audit.entries import SiloAdmitted, SiloRefused
 from protocol.agreement import Agreement, SiloTerms, mismatch
 from protocol.appraisal import appraise_silo
@@ -40,6 +41,14 @@ class Admission:
     silo: str
     keys: SiloKeys
     expires: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedRequest:
+    """An enrolment request that a named silo's identity key has signed, and its exact bytes."""
+
+    signed: bytes
+    enrol: Enrol
 
 
 class AdmissionDesk:
@@ -78,9 +87,8 @@ class AdmissionDesk:
             )
         return admission
 
-    def hello(self, message: bytes) -> bytes:
-        """Answer `Hello` with evidence over its nonce; raises `RefusedError`."""
-        now = self._ledger.now()
+    def asked(self, message: bytes) -> tuple[Hello, Evidence]:
+        """A named silo's `Hello`, and evidence over its nonce; raises `RefusedError`."""
         try:
             hello = Hello.parse(unverified_body(message))
         except MalformedError as error:
@@ -88,21 +96,25 @@ class AdmissionDesk:
         if hello.agreement != self._agreement.digest:
             raise mismatch(self._agreement.digest, hello.agreement)
         self._open_signed(hello.silo, HELLO_LABEL, message)
+        return hello, self._boot.evidence_for(hello.nonce)
+
+    def welcome(self, hello: Hello, evidence: Evidence) -> bytes:
+        """Answer a `Hello`."""
         welcome = Welcome(
             agreement=self._agreement.digest,
             origin=self._boot.origin,
             boot_id=self._boot.boot_id,
             keys=self._boot.keys,
             nonce=hello.nonce,
-            evidence=self._boot.evidence_for(hello.nonce).encode(),
-            challenge=self._challenges.issue(hello.silo, now),
+            evidence=evidence.encode(),
+            challenge=self._challenges.issue(hello.silo, self._ledger.now()),
             checkpoint=self._ledger.checkpoint_text,
         )
         return sign_message(self._boot.signing, WELCOME_LABEL, welcome.encode())
 
-    def enrol(self, sealed: bytes) -> bytes:
+    def enrol(self, request: SignedRequest) -> bytes:
         """Judge an enrolment request; logs the verdict, then answers or raises `RefusedError`."""
-        signed, enrol = self._open_enrolment(sealed)
+        signed, enrol = request.signed, request.enrol
         terms = self._agreement.silo(enrol.silo)
         now = self._ledger.now()
         self._require_fresh(enrol, now)
@@ -150,10 +162,11 @@ class AdmissionDesk:
         )
         return sign_message(self._boot.signing, ADMITTED_LABEL, admitted.encode())
 
-    def _open_enrolment(self, sealed: bytes) -> tuple[bytes, Enrol]:
+    def opened(self, sealed: bytes) -> SignedRequest:
+        """Open a sealed enrolment request; raises `RefusedError`, which isn't logged."""
         try:
             signed = open_enrolment(sealed, self._boot.boot_id, self._boot.sealing)
-            return signed, parse_enrolment(signed, self._identities)
+            return SignedRequest(signed=signed, enrol=parse_enrolment(signed, self._identities))
         except MalformedError as error:
             raise self._stranger(RefusalCode.MALFORMED, "an enrolment request", str(error)) from error
         except SignatureError as error:

@@ -90,13 +90,15 @@ class Enclave:
 
     def hello(self, message: bytes) -> bytes:
         """Answer a silo's `Hello`; raises `RefusedError`."""
+        hello, evidence = self._desk.asked(message)
         with self._lock:
-            return self._desk.hello(message)
+            return self._desk.welcome(hello, evidence)
 
     def enrol(self, sealed: bytes) -> bytes:
         """Judge an enrolment request; raises `RefusedError`."""
+        request = self._desk.opened(sealed)
         with self._lock:
-            return self._desk.enrol(sealed)
+            return self._desk.enrol(request)
 
     def receive(self, silo: str, message: bytes) -> None:
         """Take a session's message from an admitted silo; raises `RefusedError`, `MalformedError`."""
