@@ -68,6 +68,10 @@ class AdmissionDesk:
         """Names of the silos with an admission, expired or not, in the agreement's order."""
         return tuple(silo.name for silo in self._agreement.silos if silo.name in self._admissions)
 
+    def latest(self, silo: str) -> Admission:
+        """The admission of a silo that has one, expired or not."""
+        return self._admissions[silo]
+
     def current(self, silo: str, now: int) -> Admission:
         """The silo's admission; raises `RefusedError` (not-admitted, credential-expired)."""
         admission = self._admissions.get(silo)

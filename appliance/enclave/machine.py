@@ -130,7 +130,7 @@ class Enclave:
             header = read_header(source)
             if (answer := self._uploads.repeated(silo, header, self._attempt)) is not None:
                 return answer
-            task = self._uploads.begin(admission, source, header, self._attempt, self._state)
+            task = self._uploads.begin(admission, source, header, self._collecting(), self._state)
         try:
             verdict = task.judge()
             with self._lock:
@@ -290,9 +290,17 @@ class Enclave:
             if self._state.model is None:
                 self._state = replace(self._state, model=verdict.body)
             return UploadAccepted(entry=None, receipt=None).encode()
-        # The admission may have run out while the upload was judged.
-        self._desk.current(task.admission.silo, self._ledger.now())
-        return self._uploads.record(task, verdict, self._attempt)
+        # The admission may have run out while the upload was judged. One look at the clock: the entry's time counts.
+        now = self._ledger.now()
+        self._desk.current(task.admission.silo, now)
+        return self._uploads.record(task, verdict, self._attempt, now)
+
+    def _collecting(self) -> Attempt | None:
+        """The attempt that takes updates. Closing waits for what is being judged, so that nothing begins after it."""
+        attempt = self._attempt
+        if attempt is None or attempt.deadline is None or self._ports.clock() >= attempt.deadline:
+            return None
+        return attempt
 
     def _close_if_due(self) -> bool:
         attempt, ledger = self._attempt, self._ledger

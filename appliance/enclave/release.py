@@ -134,7 +134,7 @@ class Release:
             size=self._votes.size,
             head=session.head,
             in_doubt=session.in_doubt,
-            admission=self._desk.current(silo, self._ledger.now()),
+            admission=self._desk.latest(silo),
             state=self._state,
         )
         session.head = self._votes.size

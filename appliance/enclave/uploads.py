@@ -81,13 +81,16 @@ class Uploads:
         attempt: Attempt | None,
         state: EnclaveState,
     ) -> "UploadTask":
-        """Check what costs nothing, and reserve the silo's place; raises `RefusedError`."""
+        """Check what costs nothing, and reserve the silo's place; raises `RefusedError`.
+
+        `attempt`: the one that takes updates now, if there is one.
+        """
         if header.kind is BlobKind.INITIAL:
             if state.model is not None:
                 raise _complete("the initial model is here already")
             return UploadTask(self, admission, source, header, None)
         history, silo = self.ledger.history, admission.silo
-        if attempt is None or attempt.deadline is None or history.phase is not Phase.COLLECTING:
+        if attempt is None or history.phase is not Phase.COLLECTING:
             raise refuse(
                 RefusalCode.ROUND_CLOSED,
                 expected="an update while a round collects them",
@@ -110,8 +113,8 @@ class Uploads:
         attempt.checking.add(silo)
         return UploadTask(self, admission, source, header, attempt)
 
-    def record(self, task: "UploadTask", verdict: Inspection | Rejected, attempt: Attempt | None) -> bytes:
-        """Log the verdict and answer: the encoded `UploadAccepted`, or `RefusedError`."""
+    def record(self, task: "UploadTask", verdict: Inspection | Rejected, attempt: Attempt | None, time: int) -> bytes:
+        """Log the verdict at `time` and answer: the encoded `UploadAccepted`, or `RefusedError`."""
         history, silo, header = self.ledger.history, task.admission.silo, task.header
         if attempt is None or attempt is not task.attempt or history.phase is not Phase.COLLECTING:
             raise refuse(
@@ -122,7 +125,6 @@ class Uploads:
             )
         if header.upload_id in history.upload_ids:
             raise _complete("this upload id was used before")
-        time = self.ledger.now()
         if isinstance(verdict, Rejected):
             attempt.refused.add(silo)
             self.ledger.record(
