@@ -14,11 +14,15 @@ from protocol.fields import Fields
 from protocol.keys import VerifyingKey
 
 MINIMUM_COHORT = 2
-MAXIMUM_SILOS = 4096
+# An entry of 65,535 bytes names a round's whole cohort.
+MAXIMUM_SILOS = 256
+# A note has at most 100 signature lines (C2SP), and one of them is the log's.
+MAXIMUM_COSIGNERS = 99
 SIMULATED_PREFIX = "simulated."
 _WEEK_SECONDS = 7 * 24 * 3600
 _SMALLEST, _LARGEST = 1e-30, 1e30
-_ORIGIN = re.compile(r"[!-*,-~]{1,255}")
+# A cosigner is called `<origin>/<silo>`, and a key's name has at most 255 bytes.
+_ORIGIN = re.compile(r"[!-*,-~]{1,191}")
 _JURISDICTION = re.compile(r"[A-Za-z0-9-]{1,63}")
 
 
@@ -142,13 +146,13 @@ class LogTerms:
     @classmethod
     def read(cls, fields: Fields) -> "LogTerms":
         """Take the table's keys and close it. The origin follows C2SP signed-note key names, in printable ASCII."""
-        expected = 'an origin of 1 to 255 printable ASCII characters without spaces and "+"'
+        expected = 'an origin of 1 to 191 printable ASCII characters without spaces and "+"'
         origin = fields.take("origin", expected)
         if not isinstance(origin, str) or not _ORIGIN.fullmatch(origin):
             raise fields.error("origin", expected, origin)
         log = cls(
             origin=origin,
-            cosigners=fields.integer("cosigners", minimum=1, maximum=MAXIMUM_SILOS),
+            cosigners=fields.integer("cosigners", minimum=1, maximum=MAXIMUM_COSIGNERS),
             faulty=fields.integer("faulty", minimum=1, maximum=MAXIMUM_SILOS),
         )
         fields.close()

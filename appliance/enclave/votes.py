@@ -26,8 +26,12 @@ class Votes:
 
     @property
     def lines(self) -> list[str]:
-        """The cosignature lines, in the agreement's order."""
-        return [self._lines[silo.name] for silo in self._agreement.silos if silo.name in self._lines]
+        """A cosignature line for each owner who has voted, in the agreement's order; a note has room for no more."""
+        lines: dict[str, str] = {}
+        for silo in self._agreement.silos:
+            if silo.name in self._lines:
+                lines.setdefault(silo.owner, self._lines[silo.name])
+        return list(lines.values())
 
     @property
     def reached(self) -> bool:

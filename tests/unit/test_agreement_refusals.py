@@ -12,7 +12,7 @@ GOOD: str = EXAMPLES["good_agreement"]()
 IDENTITY = EXAMPLES["identity"]
 POSITIVE = "a decimal number above 0 (1e-30 to 1e30)"
 NAME = "a name [a-z0-9-]{1,63}"
-ORIGIN = 'an origin of 1 to 255 printable ASCII characters without spaces and "+"'
+ORIGIN = 'an origin of 1 to 191 printable ASCII characters without spaces and "+"'
 
 
 def error_of(text: str) -> str:
@@ -32,7 +32,7 @@ def error_of(text: str) -> str:
         (
             "minimum_cohort = 2",
             "minimum_cohort = 1",
-            "[federation] minimum_cohort: expected an integer from 2 to 4096, found 1",
+            "[federation] minimum_cohort: expected an integer from 2 to 256, found 1",
         ),
         (
             "minimum_cohort = 2",
@@ -201,7 +201,7 @@ def error_of(text: str) -> str:
             "cosigners = 3\nfaulty = 2",
             "[log] cosigners: expected 2 × cosigners − owners (4) > faulty (2), that is at least 4, found 3",
         ),
-        ("faulty = 1", "faulty = 0", "[log] faulty: expected an integer from 1 to 4096, found 0"),
+        ("faulty = 1", "faulty = 0", "[log] faulty: expected an integer from 1 to 256, found 0"),
         ("faulty = 1", "faulty = 4", "[log] faulty: expected fewer than the 4 owners, found 4"),
         # [[silo]]
         ('name = "silo-0"', "", f"[[silo]] #1 name: expected {NAME}, found no such key"),

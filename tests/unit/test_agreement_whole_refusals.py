@@ -26,8 +26,8 @@ def error_of(text: str | bytes) -> str:
         (GOOD + "\n[extra]\n", "extra: expected no such key, found one (misspelt?)"),
         ("version = 1\n" + GOOD, "version: expected no such key, found one (misspelt?)"),
         ("federation = 3\n", "[federation]: expected a table, found 3"),
-        (GOOD.split("[[silo]]", maxsplit=1)[0], "silo: expected 1 to 4096 [[silo]] tables, found no such key"),
-        ("silo = []\n" + GOOD.split("[[silo]]", maxsplit=1)[0], "silo: expected 1 to 4096 [[silo]] tables, found []"),
+        (GOOD.split("[[silo]]", maxsplit=1)[0], "silo: expected 1 to 256 [[silo]] tables, found no such key"),
+        ("silo = []\n" + GOOD.split("[[silo]]", maxsplit=1)[0], "silo: expected 1 to 256 [[silo]] tables, found []"),
         ("silo = [7]\n" + GOOD.split("[[silo]]", maxsplit=1)[0], "[[silo]] #1: expected a table, found 7"),
         (
             GOOD.replace(EXAMPLES["tee_table"]("appliance.tee"), ""),
