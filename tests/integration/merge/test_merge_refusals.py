@@ -68,8 +68,8 @@ class TestInspection:
     @pytest.mark.parametrize(
         ("steps", "step_size_sum", "words"),
         [
-            (0, 0.1, "expected 1 to 5 local steps, found 0"),
-            (6, 0.5, "expected 1 to 5 local steps, found 6"),
+            (0, 0.1, "expected 1 to 5 local steps, found fewer or more"),
+            (6, 0.5, "expected 1 to 5 local steps, found fewer or more"),
             (5, 0.5000001, "at most 0.5"),
             (5, 0.0, "more than 0"),
             (5, -0.1, "more than 0"),
@@ -81,6 +81,8 @@ class TestInspection:
         error = refusal(lambda: federation.inspect("silo-0", update))
         assert error.refusal.code is RefusalCode.UPDATE_STEPS
         assert words in str(error)
+        # The gateway reads the answer, and these numbers were sealed.
+        assert error.refusal.found == "fewer or more"
 
     def test_a_sum_of_rounded_step_sizes_is_not_too_much(self, federate: Any) -> None:
         federation = federate(local_steps=20, learning_rate=0.05)
