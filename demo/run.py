@@ -16,7 +16,6 @@ from demo.workspace import ROUNDS, TASK, StepFailedError, Workspace, strongroom
 REFUSED_FIRST = "vienna"
 KILLED = "lyon"
 _KILLED_IN_ROUND = ROUNDS // 3
-_AWAY_ROUNDS = 2
 _SILENCE_SECONDS = 60.0
 _REFUSED_EXIT_CODE = 3
 
@@ -91,24 +90,26 @@ class Demonstration:
     def _federate(self) -> None:
         self._say("rounds, each with the accuracy of the model that it began with:")
         finished: set[str] = set()
-        killed_at: int | None = None
+        killed: Process | None = None
         while len(finished) < len(SITES):
             told = self._next()
             event, kind = told.event, told.event["event"]
             if told.process is not self._processes.get(told.who):
                 continue
-            if kind == "ended" and told.who not in finished and (told.who != KILLED or killed_at is None):
+            if kind == "ended" and told.who not in finished and told.process is not killed:
                 raise StepFailedError(f"{told.who} ended too early; see {told.who}.log in its folder")
             if kind == "enrolled":
                 self._say(f"{told.who} enrolled: the appliance's evidence and its own were appraised")
             elif kind == "round":
                 self._begin(told)
-                if told.who == KILLED and event["round"] == _KILLED_IN_ROUND and killed_at is None:
-                    killed_at = event["round"]
-                    self._processes[KILLED].kill()
-                    self._say(f"{KILLED} is killed in the middle of round {killed_at} (SIGKILL)")
-                elif killed_at and event["round"] >= killed_at + _AWAY_ROUNDS and not self._processes[KILLED].running:
-                    self._say(f"{KILLED} is started again")
+                if told.who == KILLED and event["round"] == _KILLED_IN_ROUND and killed is None:
+                    killed = told.process
+                    killed.kill()
+                    killed.wait()
+                    self._say(
+                        f"{KILLED} is killed in the middle of round {event['round']} (SIGKILL), and started again"
+                    )
+                    # At once: a process takes seconds to start, and the rounds that it misses a tenth of one.
                     self._site(KILLED)
             elif kind == "submitted":
                 self.course.submitted.setdefault(event["round"], set()).add(told.who)
