@@ -17,7 +17,7 @@ torch.set_num_threads(1)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 DIMENSION, STEPS, ETA = 9, 3, 0.1
 OWNERS = ("alpenklinik", "baltic-bank", "cantone", "delta-telecom")
-KILLING_SECONDS = 90.0
+KILLING_SECONDS = 60.0
 
 
 @contextmanager
