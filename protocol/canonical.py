@@ -12,7 +12,7 @@ import rfc8785
 
 from protocol.errors import MalformedError
 
-Json: TypeAlias = "None | bool | int | str | Sequence[Json] | Mapping[str, Json]"
+Json: TypeAlias = "bool | int | str | Sequence[Json] | Mapping[str, Json] | None"
 
 MAXIMUM_DEPTH = 16
 _MAXIMUM_INTEGER = 2**53 - 1

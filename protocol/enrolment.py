@@ -2,7 +2,7 @@
 
 1. `Hello`     silo → appliance   signed with the identity key that the agreement names
 2. `Welcome`   appliance → silo   evidence over the silo's nonce; signed with the key that the evidence vouches for
-3. `Enrol`     silo → appliance   evidence over the appliance's nonce; signed by the identity key, sealed to the appliance
+3. `Enrol`     silo → appliance   evidence over the appliance's nonce; signed by the identity key, sealed to it
 4. `Admitted`  appliance → silo   a short-lived credential and the log's receipt
 
 A refusal is raised as `RefusedError` and carried beside these, unsigned: it can deny service, as the network can

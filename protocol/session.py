@@ -132,7 +132,7 @@ def parse_from_silo(data: bytes) -> FromSilo:
     """Read one message of a silo; raises `MalformedError`."""
     kind, _ = kind_of(data)
     for message in _FROM_SILO:
-        if message.KIND == kind:
+        if kind == message.KIND:
             return message.parse(data)
     raise MalformedError(f"session: expected a silo's message, found kind {kind[:40]!r}")
 
@@ -141,6 +141,6 @@ def parse_to_silo(data: bytes) -> ToSilo:
     """Read one message of the enclave; raises `MalformedError`."""
     kind, _ = kind_of(data)
     for message in _TO_SILO:
-        if message.KIND == kind:
+        if kind == message.KIND:
             return message.parse(data)
     raise MalformedError(f"session: expected the enclave's message, found kind {kind[:40]!r}")
