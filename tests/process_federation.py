@@ -302,6 +302,16 @@ def federation(
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """SIGSTOP for a process, and SIGCONT afterwards."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 def exit_codes(runs: Collection[Running]) -> dict[str, int]:
     """Wait for all of them."""
     return {running.name: running.exit_code() for running in runs}

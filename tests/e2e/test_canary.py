@@ -11,7 +11,6 @@ import os
 import re
 import resource
 import runpy
-import signal
 import time
 from array import array
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from random import Random
 
 import pytest
 import torch
-from process_federation import Ports, ProcessFederation, Running, exit_codes, federation
+from process_federation import Ports, ProcessFederation, Running, exit_codes, federation, stopped
 from recorders import Recorder, record_tls, record_unix_socket
 
 from appliance.places import Places
@@ -107,15 +106,6 @@ def files(folder: Path) -> Iterator[bytes]:
                 yield path.read_bytes()
         except FileNotFoundError:
             continue
-
-
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 @dataclass

@@ -16,7 +16,7 @@ from subprocess import CompletedProcess
 import pytest
 import torch
 from least_squares_oracle import TASK, Rows
-from process_federation import Ports, ProcessFederation, Running, exit_codes, federation, wait_until
+from process_federation import Ports, ProcessFederation, Running, exit_codes, federation, stopped, wait_until
 
 from audit.entries import ApplianceStarted, Entry, RoundOpened, RoundPublished, SiloAdmitted
 
@@ -65,13 +65,12 @@ def story(made: ProcessFederation) -> Told:
     silos = {name: made.start_silo(name) for name in ALL}
     made.wait_published(1)
     wait_until(lambda: outlived_a_credential(made), "a round by silos that have renewed")
-    stop(appliance)
-    first_boot = made.log()
 
-    # An older copy of the store, while the silos go on with the newest.
+    # An older copy of the store (a snapshot of the disk), while the silos go on with the newest.
     store, old, newest = (made.folder / "appliance" / name for name in ("store", "old", "newest"))
-    shutil.copytree(store, old)
-    appliance = made.start_appliance()
+    with stopped(made.ready["enclave_pid"]):
+        shutil.copytree(store, old, ignore=shutil.ignore_patterns("*.sock"))
+    first_boot = made.log(old)
     advance(made, 3)
     stop(appliance)
     old_log, old_models = made.log(old), bodies(old)
