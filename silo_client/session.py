@@ -39,8 +39,11 @@ _LATE = frozenset(
         RefusalCode.WRONG_BOOT,
         RefusalCode.ALREADY_COMPLETE,
         RefusalCode.WRONG_PARENT,
+        RefusalCode.UPDATE_SIGNATURE,
     }
 )
+# How often an upload is sent whose bytes arrive changed.
+_TRIES = 3
 # The body is of a round that has ended since.
 _GONE = frozenset({RefusalCode.WRONG_ROUND, RefusalCode.WRONG_SIZE, RefusalCode.BUSY})
 
@@ -229,12 +232,17 @@ class Silo:
             return
         state = self._machine.state
         facts: dict[str, Fact] = {"round": update.round, "attempt": update.attempt}
-        try:
-            answer = self._courier.upload(update.upload_id, state.open_pending, lambda: state.pending == update)
-        except RefusedError as error:
-            self._answered = update.upload_id
-            self._not_taken(error, update)
-            return
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                answer = self._courier.upload(update.upload_id, state.open_pending, lambda: state.pending == update)
+                break
+            except RefusedError as error:
+                if error.refusal.code is RefusalCode.UPDATE_SIGNATURE and tries_left:
+                    # The bytes were changed on the way or in the spool; ours are as they were signed.
+                    continue
+                self._answered = update.upload_id
+                self._not_taken(error, update)
+                return
         if answer is None:
             return
         self._answered = update.upload_id

@@ -117,6 +117,9 @@ class FederationPort(rpc.FederationServicer):
                     upload.write(data)
                 reply = self._link.complete(silo, upload.complete())
                 self._spool.forget_older(silo, upload_id)
+                if reply.refusal.code == RefusalCode.UPDATE_SIGNATURE:
+                    # These bytes are not the ones that were signed: the silo sends them again from the beginning.
+                    self._spool.forget(silo, upload_id)
                 return reply
         except RefusedError as error:
             return pb.Reply(refusal=refusal_to_wire(error.refusal))

@@ -82,6 +82,11 @@ class Spool:
             if path != blob:
                 path.unlink(missing_ok=True)
 
+    def forget(self, silo: str, upload_id: bytes) -> None:
+        """Delete an upload; what is sent of it next begins anew."""
+        for path in self._paths(silo, upload_id):
+            path.unlink(missing_ok=True)
+
     def _make_room(self, part: Path, needed: int) -> None:
         part.parent.mkdir(mode=_FOLDER_MODE, exist_ok=True)
         for other in part.parent.glob("*.part"):

@@ -159,6 +159,7 @@ def test_the_enclave_reads_anywhere_in_the_file(inside: EnclaveSpool) -> None:
 
 
 def test_a_deleted_file_lives_on_until_nobody_needs_it(inside: EnclaveSpool, folder: Path) -> None:
+    gc.collect()
     before = len(os.listdir("/proc/self/fd"))
     blob = inside.open("north", NAME)
     (folder / "north" / NAME).unlink()
