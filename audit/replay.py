@@ -73,6 +73,17 @@ SPOOL_CHANGED = "spool-changed"
 # The next model would not be finite: the agreement allows steps that are too long.
 OVERFLOW = "overflow"
 
+# What only the silo itself can have brought about; anything else is answered and not logged.
+HELD_AGAINST_A_SILO = frozenset(
+    {
+        RefusalCode.UPDATE_CORRUPT,
+        RefusalCode.UPDATE_STEPS,
+        RefusalCode.UPDATE_NOT_FINITE,
+        RefusalCode.UPDATE_TOO_LARGE,
+        RefusalCode.WRONG_PARENT,
+    }
+)
+
 
 class DivergenceError(Exception):
     """An entry that doesn't follow from the ones before it: a lie, or a bug. Names the entry and what is wrong."""
@@ -255,11 +266,11 @@ class History:
             raise self._diverges(entry, f"{entry.silo}'s admission had expired")
         if entry.upload_id in self.upload_ids:
             raise self._diverges(entry, "upload id: expected a new one, found one used before")
+        if entry.silo in self.barred:
+            raise self._diverges(entry, f"{entry.silo} is barred: its bytes changed after admission")
 
     def _check_accepted(self, entry: UpdateAccepted) -> None:
         self._check_update(entry)
-        if entry.silo in self.barred:
-            raise self._diverges(entry, f"{entry.silo} is barred: its bytes changed after admission")
         if self.uses_controls:
             self._require(entry, "parent", self.parents.get(entry.silo), entry.parent)
 
@@ -267,10 +278,16 @@ class History:
         self.updates[entry.silo] = entry
         self.upload_ids.add(entry.upload_id)
 
+    def _check_update_refused(self, entry: UpdateRefused) -> None:
+        self._check_update(entry)
+        has_parents = self.uses_controls or entry.code != RefusalCode.WRONG_PARENT
+        if entry.code not in HELD_AGAINST_A_SILO or not has_parents:
+            raise self._diverges(entry, f"code: {entry.code} is no reason to refuse an update for")
+
     def _take_update_refused(self, entry: UpdateRefused) -> None:
         self.refused[entry.silo] = entry
         self.upload_ids.add(entry.upload_id)
-        if self.uses_controls and entry.code == RefusalCode.WRONG_PARENT:
+        if entry.code == RefusalCode.WRONG_PARENT:
             self.reset_due = entry.silo
 
     # round.committed, round.published, round.abandoned
@@ -357,7 +374,7 @@ _TRANSITIONS: dict[type[Entry], tuple[_Step, _Step]] = {
     SiloRefused: (History._check_silo_refused, History._take_nothing),
     RoundOpened: (History._check_opened, History._take_opened),
     UpdateAccepted: (History._check_accepted, History._take_accepted),
-    UpdateRefused: (History._check_update, History._take_update_refused),
+    UpdateRefused: (History._check_update_refused, History._take_update_refused),
     RoundCommitted: (History._check_committed, History._take_committed),
     RoundPublished: (History._check_published, History._take_published),
     RoundAbandoned: (History._check_abandoned, History._take_abandoned),

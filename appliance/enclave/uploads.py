@@ -18,7 +18,7 @@ from appliance.enclave.merge_inputs import SealedBody
 from appliance.enclave.reseal import reseal
 from appliance.enclave.sealed_state import BodySecret, EnclaveState
 from audit.entries import UpdateAccepted, UpdateRefused
-from audit.replay import Phase
+from audit.replay import HELD_AGAINST_A_SILO, Phase
 from protocol.agreement import Agreement
 from protocol.errors import MalformedError, Refusal, RefusalCode, RefusedError, SignatureError, refuse
 from protocol.layout import Layout
@@ -26,16 +26,6 @@ from protocol.sealing import ANY, BlobHeader, BlobKind, BlobReader, ByteSource, 
 from protocol.sealing.expected import AnyBytes
 from protocol.sealing.geometry import read_prelude
 from protocol.session import UploadAccepted
-
-_AGAINST_THE_SILO = frozenset(
-    {
-        RefusalCode.UPDATE_CORRUPT,
-        RefusalCode.UPDATE_STEPS,
-        RefusalCode.UPDATE_NOT_FINITE,
-        RefusalCode.UPDATE_TOO_LARGE,
-        RefusalCode.WRONG_PARENT,
-    }
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -183,7 +173,7 @@ class UploadTask:
         try:
             return self._judge_update(self.attempt)
         except RefusedError as error:
-            if error.refusal.code in _AGAINST_THE_SILO:
+            if error.refusal.code in HELD_AGAINST_A_SILO:
                 return Rejected(refusal=error.refusal)
             raise
 
