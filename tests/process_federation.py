@@ -267,11 +267,15 @@ class ProcessFederation:
         return [entry.round for entry in self.entries(RoundPublished)]
 
     def wait_published(self, last_round: int) -> RoundPublished:
-        """Wait until a round is published; returns its entry."""
-        return wait_until(
-            lambda: next((entry for entry in self.entries(RoundPublished) if entry.round == last_round), None),
-            f"round {last_round} to be published",
-        )
+        """Wait until a round is published; returns its entry. Failing, it shows how everybody is."""
+        try:
+            return wait_until(
+                lambda: next((entry for entry in self.entries(RoundPublished) if entry.round == last_round), None),
+                f"round {last_round} to be published",
+            )
+        except AssertionError as error:
+            states = [f"{run.name}: exit code {run.process.poll()}\n{run.errors[-1500:]}" for run in self.runs]
+            raise AssertionError("\n".join([str(error), *states])) from None
 
 
 _Found = TypeVar("_Found")
