@@ -14,7 +14,7 @@ define install
 	touch $@
 endef
 
-.PHONY: demo test test-all lint check-imports check-protos protos locks wheels image clean
+.PHONY: demo test test-all lint check-imports check-protos protos locks wheels image image-check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/strongroom demo $(DEMO_ARGS)
@@ -68,6 +68,12 @@ BUILDER ?= $(firstword $(foreach tool,docker podman buildah,$(if $(shell command
 # With docker, podman or buildah, whichever is there; BUILDER_ARGS are passed on.
 image: wheels
 	$(BUILDER) $(if $(filter buildah,$(notdir $(BUILDER))),bud,build) $(BUILDER_ARGS) --build-arg BASE=$(BASE) --target appliance --tag $(IMAGE) .
+
+# The demonstration with its appliance in the image. Where no engine runs (BUILDAH_ISOLATION=chroot), buildah is one.
+image-check: image
+	container=$$(buildah from --pull-never $(IMAGE)) && \
+	trap "buildah rm $$container > /dev/null" EXIT && \
+	$(BIN)/strongroom demo --out demo-run --appliance "buildah run -v {folder}:{folder} $$container -- strongroom"
 
 clean:
 	rm -rf $(VENV) build demo-run .mypy_cache .ruff_cache .pytest_cache

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -30,12 +31,19 @@ class Told:
 class Process:
     """A `strongroom … --json` process; its events go to a queue, its stderr to a file and the last lines to memory."""
 
-    def __init__(self, who: str, arguments: list[str | Path], cwd: Path, events: "queue.Queue[Told]") -> None:
+    def __init__(
+        self,
+        who: str,
+        arguments: list[str | Path],
+        cwd: Path,
+        events: "queue.Queue[Told]",
+        program: Sequence[str] = STRONGROOM,
+    ) -> None:
         self.who = who
         self._log = (cwd / f"{who}.log").open("ab")
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            [*STRONGROOM, *map(str, arguments)], cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=self._log
+            [*program, *map(str, arguments)], cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=self._log
         )
         self._reader = threading.Thread(target=self._read, args=(self._process.stdout, events), daemon=True)
         self._reader.start()

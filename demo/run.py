@@ -34,8 +34,8 @@ class Course:
 class Demonstration:
     """One run, in a folder of its own."""
 
-    def __init__(self, folder: Path, console: Console) -> None:
-        self.workspace = Workspace(folder)
+    def __init__(self, workspace: Workspace, console: Console) -> None:
+        self.workspace = workspace
         self.console = console
         self.course = Course()
         self._events: queue.Queue[Told] = queue.Queue()
@@ -58,7 +58,9 @@ class Demonstration:
 
     def _start(self) -> None:
         config = self.workspace.write_appliance()
-        self._launch("appliance", ["appliance", "serve", "--config", config, "--json"], config.parent)
+        arguments: list[str | Path] = ["appliance", "serve", "--config", config, "--json"]
+        program = self.workspace.appliance_program
+        self._processes["appliance"] = Process("appliance", arguments, config.parent, self._events, program)
         ready = wait_for(self._events, "ready", "appliance").event
         self._say(f"appliance ready: enclave and gateway in processes of their own, boot {ready['boot_id'][:16]}…")
         for name in SITES:

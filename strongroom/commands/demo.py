@@ -1,5 +1,6 @@
 """`strongroom demo`: the main job on real data, in processes, on this machine."""
 
+import shlex
 import shutil
 import time
 from pathlib import Path
@@ -20,31 +21,39 @@ _PROTECTS_NOTHING = "The TEEs of this demonstration are simulated: THIS PROTECTS
     show_default=True,
     help="Folder for agreement, log, model and plot; an earlier run in it is replaced.",
 )
-def command(out: Path) -> None:
+@click.option(
+    "--appliance",
+    metavar="COMMAND",
+    help="What runs `strongroom` for the appliance, such as a container; {folder} in it is the run's folder.",
+)
+def command(out: Path, appliance: str | None) -> None:
     """Watch four silos train one model, on this machine.
 
     Real data, real processes, simulated TEEs: one silo is refused over a byte of its agreement, one is killed in the
     middle of a round, and an auditor verifies the log at the end.
     """
+    import torch
+
     from demo import baselines, digits
     from demo.plot import accuracy_plot
     from demo.run import Demonstration, audit, results
     from demo.task import SITES
-    from demo.workspace import ROUNDS, StepFailedError
+    from demo.workspace import ROUNDS, STRONGROOM, StepFailedError, Workspace
 
+    torch.set_num_threads(1)
     began = time.monotonic()
     console = Console(soft_wrap=True)
     console.print(_PROTECTS_NOTHING, style="bold red")
     folder = _fresh(out.absolute())
     try:
-        demonstration = Demonstration(folder, console)
-        course = demonstration.run()
+        workspace = Workspace(folder, shlex.split(appliance) if appliance else STRONGROOM)
+        course = Demonstration(workspace, console).run()
         model = digits.model()
-        model.load_state_dict(_state_dict(demonstration.workspace.site(SITES[0]) / "model.safetensors"))
+        model.load_state_dict(_state_dict(workspace.site(SITES[0]) / "model.safetensors"))
         final = digits.accuracy(model)
-        shutil.copy(demonstration.workspace.site(SITES[0]) / "model.safetensors", folder / "model.safetensors")
+        shutil.copy(workspace.site(SITES[0]) / "model.safetensors", folder / "model.safetensors")
         console.print("• the same with FedAvg (simulated), each site alone, and all data in one place …")
-        fedavg = baselines.fedavg(demonstration.workspace.fedavg)
+        fedavg = baselines.fedavg(workspace.fedavg)
         alone = [baselines.alone(index) for index in range(len(SITES))]
         centralised = baselines.centralised()
         rows = [(f"{name} alone", level) for name, level in zip(SITES, alone, strict=True)]
@@ -58,7 +67,7 @@ def command(out: Path) -> None:
         scaffold = {number - 1: level for number, level in sorted(course.accuracy.items())} | {ROUNDS: final}
         accuracy_plot(folder / "accuracy.png", scaffold=scaffold, fedavg=fedavg, alone=alone, centralised=centralised)
         console.print("• an auditor verifies the log on a laptop:")
-        audit(demonstration.workspace, console)
+        audit(workspace, console)
     except StepFailedError as error:
         raise Failure(f"{error}\nwhat there is so far lies in {folder}") from error
     console.print(f"• done in {time.monotonic() - began:.0f} s; everything lies in {folder}:", highlight=False)
