@@ -77,6 +77,7 @@ class Dialog:
     def __init__(self, party: Party) -> None:
         self._party = party
         self._nonce = party.random(NONCE_BYTES)
+        self._known_size = party.witness.known_size
         self._asked: _Asked | None = None
 
     def hello(self) -> bytes:
@@ -129,7 +130,8 @@ class Dialog:
         checkpoint = Checkpoint.parse(welcome.checkpoint.encode())
         party.witness.require_log(welcome.keys.log_key, checkpoint)
         # 8
-        party.witness.observe(checkpoint, log_key_of(party.agreement, welcome.keys.log_key))
+        log_key = log_key_of(party.agreement, welcome.keys.log_key)
+        party.witness.observe(checkpoint, log_key, at_least=self._known_size)
         return self._request(welcome)
 
     def admitted(self, message: bytes, now: int) -> Enrolled:
@@ -200,7 +202,7 @@ class Dialog:
             asked.request,
         ):
             raise _other_entry(party.silo, entry.KIND)
-        party.witness.observe(receipt.checkpoint, log_key)
+        party.witness.observe(receipt.checkpoint, log_key, at_least=self._known_size)
         if party.state.log_key is None:
             # Not the receipt's checkpoint: the round that is open now may stand on an older one.
             party.state.pin(asked.welcome.keys.log_key)

@@ -66,13 +66,29 @@ class Witness:
             theirs=note,
         )
 
-    def observe(self, checkpoint: Checkpoint, key: VerifierKey) -> None:
-        """Hold a checkpoint without proof (in a welcome or receipt) against the head; changes nothing."""
+    @property
+    def known_size(self) -> int:
+        """The size of the head (0 before the first)."""
+        return 0 if self._state.head is None else self._state.head.size
+
+    def observe(self, checkpoint: Checkpoint, key: VerifierKey, *, at_least: int) -> None:
+        """Hold a checkpoint without proof (in a welcome or receipt) against what is known; changes nothing.
+
+        `at_least`: the size that this silo knew when it asked. While the answer was on its way the head may have gone
+        on, so that an honest answer can be older than the head is now, and never older than that.
+        """
         # 1
         checkpoint.verify(key)
         head = self._state.head
-        if head is not None and checkpoint.size <= head.size:
-            self._require_known(checkpoint, head)
+        if head is None:
+            return
+        # 2
+        if checkpoint.size < at_least:
+            raise self._rolled_back(checkpoint, head)
+        # 3
+        known = head.root if checkpoint.size == head.size else self._passed.get(checkpoint.size, checkpoint.root)
+        if checkpoint.root != known:
+            raise self._forked(checkpoint, f"another tree of the same {checkpoint.size} entries")
 
     def follow(self, checkpoint: Checkpoint, consistency: Consistency) -> Checkpoint:
         """The head after this checkpoint, once it is shown to lie on the same history; persists nothing.
