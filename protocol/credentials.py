@@ -28,6 +28,9 @@ from protocol.errors import MalformedError, SignatureError
 from protocol.keys import Secret
 
 LIMIT_BYTES = 8192
+# RFC 5480: id-ecPublicKey, secp256r1, an uncompressed point (of 64 bytes, which follow).
+_P256_UNCOMPRESSED = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
+_P256_BYTES = len(_P256_UNCOMPRESSED) + 64
 
 _BEFORE_SECONDS = 86_400
 _AFTER_SECONDS = 10 * 365 * 86_400
@@ -182,8 +185,11 @@ def _load(der: bytes) -> x509.Certificate:
 
 
 def _p256(spki_der: bytes) -> ec.EllipticCurvePublicKey:
-    if not 0 < len(spki_der) <= LIMIT_BYTES:
-        raise MalformedError(f"credential key: expected 1 to {LIMIT_BYTES} bytes, found {len(spki_der)}")
+    # Before it is loaded: checking a Diffie-Hellman key of 7 kB takes the library seconds, and all threads.
+    if len(spki_der) != _P256_BYTES or not spki_der.startswith(_P256_UNCOMPRESSED):
+        raise MalformedError(
+            f"credential key: expected the {_P256_BYTES} bytes of a P-256 SubjectPublicKeyInfo, found other bytes"
+        )
     try:
         key = load_der_public_key(spki_der)
     except _UNREADABLE as error:

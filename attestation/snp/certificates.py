@@ -14,7 +14,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import NameOID, PublicKeyAlgorithmOID
 
 from attestation.errors import EvidenceMalformed
 from attestation.snp.flags import SigningKey
@@ -81,6 +81,10 @@ class EndorsementKey:
         if kind is None:
             raise EvidenceMalformed("certificate subject", expected="SEV-VCEK or SEV-VLEK", found=subject(certificate))
         field = f"{kind.upper()} certificate"
+        # Before it is loaded: checking a Diffie-Hellman key of 12 kB takes the library half a minute, and all threads.
+        algorithm = certificate.public_key_algorithm_oid
+        if algorithm != PublicKeyAlgorithmOID.EC_PUBLIC_KEY:
+            raise EvidenceMalformed(f"{field} key", expected="P-384", found=algorithm.dotted_string)
         try:
             public_key = certificate.public_key()
         except _UNREADABLE as error:
