@@ -9,6 +9,7 @@ A refusal is raised as `RefusedError` and carried beside these, unsigned: it can
 anyway, and nothing else.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,6 +25,9 @@ ENROL_LABEL = "strongroom/enrol/v1"
 ADMITTED_LABEL = "strongroom/admitted/v1"
 ENROL_SEAL_LABEL = "strongroom/enrol-seal/v1"
 NONCE_BYTES = 32
+# The last keys of a canonical `Enrol`.
+_BY = re.compile(rb'"silo":"([a-z0-9-]{1,63})","version":1\}\Z')
+_BY_BYTES = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,10 +171,15 @@ def open_enrolment(sealed: bytes, boot_id: bytes, key: SealingKey) -> bytes:
 
 
 def parse_enrolment(signed: bytes, identities: Mapping[str, VerifyingKey]) -> Enrol:
-    """The request, once signed by the identity that the agreement names for it.
+    """The request, once signed by the identity that the agreement names for it: a stranger's is not worth parsing.
 
     Raises `MalformedError`, `SignatureError`, or `KeyError` where the agreement names no such silo.
     """
-    claimed = Enrol.parse(unverified_body(signed))
-    open_message(identities[claimed.silo], ENROL_LABEL, signed, f"enrolment of {claimed.silo}")
-    return claimed
+    by = _BY.search(unverified_body(signed)[-_BY_BYTES:])
+    if by is None:
+        raise MalformedError("enrolment: expected a request that ends with the silo's name and version 1")
+    silo = by[1].decode("ascii")
+    enrol = Enrol.parse(open_message(identities[silo], ENROL_LABEL, signed, f"enrolment of {silo}"))
+    if enrol.silo != silo:
+        raise MalformedError(f"enrolment: expected one of {silo}, found one of {enrol.silo}")
+    return enrol

@@ -14,6 +14,8 @@ from protocol.errors import MalformedError
 from protocol.record import Bytes, Count, Digest, Id16, Name, Note, Record, Text, kind_of
 
 _LIMIT = 2**18
+# What silos say is short; what a named one sends instead must not keep a processor busy.
+_FROM_SILO_LIMIT = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +28,7 @@ class Pending(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Join(Record, kind="join", limit_bytes=_LIMIT):
+class Join(Record, kind="join", limit_bytes=_FROM_SILO_LIMIT):
     """The silo is ready: the log size that it knows (0 at first) and its pending update."""
 
     head: Count
@@ -34,7 +36,7 @@ class Join(Record, kind="join", limit_bytes=_LIMIT):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cosigned(Record, kind="cosigned", limit_bytes=_LIMIT):
+class Cosigned(Record, kind="cosigned", limit_bytes=_FROM_SILO_LIMIT):
     """The silo's cosignature line over the checkpoint of `size` entries (C2SP cosignature/v1)."""
 
     size: Count
@@ -42,7 +44,7 @@ class Cosigned(Record, kind="cosigned", limit_bytes=_LIMIT):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Declined(Record, kind="declined", limit_bytes=_LIMIT):
+class Declined(Record, kind="declined", limit_bytes=_FROM_SILO_LIMIT):
     """The silo does not cosign, and why: the log was rolled back, forked, or is another one."""
 
     size: Count
@@ -130,7 +132,7 @@ _TO_SILO: tuple[type[ToSilo], ...] = (CosignRequest, WantInitial, Announcement)
 
 def parse_from_silo(data: bytes) -> FromSilo:
     """Read one message of a silo; raises `MalformedError`."""
-    kind, _ = kind_of(data)
+    kind, _ = kind_of(data, _FROM_SILO_LIMIT)
     for message in _FROM_SILO:
         if kind == message.KIND:
             return message.parse(data)

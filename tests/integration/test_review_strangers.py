@@ -3,13 +3,15 @@
 import threading
 
 import pytest
-from memory_federation import MEASUREMENT, MemoryFederation
+from memory_federation import MEASUREMENT, MemoryFederation, signing_key
 
 from appliance.enclave import admission
 from attestation import Evidence
 from attestation.collect.platform import SimulatedPlatform
-from protocol.enrolment import ENROL_SEAL_LABEL
-from protocol.errors import RefusedError
+from protocol.enrolment import ENROL_LABEL, ENROL_SEAL_LABEL, parse_enrolment
+from protocol.errors import MalformedError, RefusalCode, RefusedError
+from protocol.session import parse_from_silo
+from protocol.signed import sign_message
 
 PATIENCE_SECONDS = 10
 
@@ -52,3 +54,29 @@ def test_while_evidence_is_made_for_a_hello() -> None:
     object.__setattr__(federation.enclave._boot, "platform", Slow(MEASUREMENT))
     federation.enclave.hello(hello)
     assert served == [True]
+
+
+def test_a_strangers_request_is_not_parsed() -> None:
+    """A quarter of a megabyte of JSON keeps a processor busy for half a second; a signature, for no time at all."""
+    federation = MemoryFederation()
+    boot_id = federation.enclave.describe().boot_id
+    body = b'{"a":[' + b'"",' * 80_000 + b'""],"silo":"silo-0","version":1}'
+    signed = bytes(64) + body
+    sealed = boot_id + federation.enclave._boot.keys.sealing_key.seal(signed, ENROL_SEAL_LABEL, boot_id)
+    with pytest.raises(RefusedError) as refused:
+        federation.enclave.enrol(sealed)
+    assert refused.value.refusal.code is RefusalCode.IDENTITY_SIGNATURE
+
+
+def test_a_request_is_by_whom_it_says_at_its_end_and_in_its_fields() -> None:
+    identity = signing_key("silo-0")
+    body = b'{"silo":"silo-1","silo":"silo-0","version":1}'
+    with pytest.raises(MalformedError):
+        parse_enrolment(sign_message(identity, ENROL_LABEL, body), {"silo-0": identity.public})
+
+
+@pytest.mark.parametrize("kind", ["join", "cosigned", "declined"])
+def test_a_silos_message_is_short(kind: str) -> None:
+    message = b'{"kind":"' + kind.encode() + b'","padding":"' + b"x" * 4096 + b'","version":1}'
+    with pytest.raises(MalformedError, match="expected at most 4096 bytes"):
+        parse_from_silo(message)
