@@ -49,7 +49,7 @@ def told() -> Iterator[Told]:
     network = torch.nn.Linear(DIMENSION, 1, bias=False)
     replace = {
         "rounds = 40": f"rounds = {ROUNDS}",
-        "round_deadline_seconds = 60": "round_deadline_seconds = 4",
+        "round_deadline_seconds = 60": "round_deadline_seconds = 8",
         "local_steps = 10": f"local_steps = {STEPS}",
         "learning_rate = 0.1\n": f"learning_rate = {ETA}\n",
         "server_learning_rate = 1\n": f"server_learning_rate = {SERVER_ETA}\n",
@@ -67,9 +67,6 @@ def story(made: ProcessFederation, rows: list[Rows], initial: np.ndarray) -> Tol
     made.gate(3)
     appliance = made.start_appliance()
     first_boot, rounds = made.ready, {}
-    changed_digest = made.change_a_byte("silo-3", "changed.toml")
-    made.write_silo("silo-3", made.ports, file="other.toml", agreement="changed.toml", state="other")
-    stranger = made.start_silo("silo-3", file="other.toml")
     silos = {name: made.start_silo(name) for name in ALL}
 
     # A silo in the middle of a round: the others go on at the deadline.
@@ -77,6 +74,10 @@ def story(made: ProcessFederation, rows: list[Rows], initial: np.ndarray) -> Tol
     silos["silo-1"].wait_for("round", round=4)
     silos["silo-1"].kill()
     made.gate(4)
+    # Meanwhile somebody comes with another agreement.
+    changed_digest = made.change_a_byte("silo-3", "changed.toml")
+    made.write_silo("silo-3", made.ports, file="other.toml", agreement="changed.toml", state="other")
+    stranger = made.start_silo("silo-3", file="other.toml")
     made.wait_published(4)
     silos["silo-1"] = made.start_silo("silo-1")
     silos["silo-1"].wait_for("enrolled")

@@ -28,7 +28,7 @@ def least_squares(
     network = torch.nn.Linear(DIMENSION, 1, bias=False)
     terms = {
         "rounds = 40": f"rounds = {rounds}",
-        "round_deadline_seconds = 60": "round_deadline_seconds = 3",
+        "round_deadline_seconds = 60": "round_deadline_seconds = 4",
         "local_steps = 10": f"local_steps = {STEPS}",
     }
     with federation(network=network, task=TASK, replace={**terms, **replace}, owners=OWNERS) as made:

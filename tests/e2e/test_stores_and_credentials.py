@@ -96,8 +96,8 @@ def story(made: ProcessFederation) -> Told:
         made.write_silo(name, other_ports, file="other.toml", state="other-state")
     for appliance in appliances:
         appliance.wait_for("ready")
-    second_genesis = made.start_silo("silo-1")
-    others = {name: made.start_silo(name, file="other.toml") for name in ALL[1:]}
+    second_genesis = made.run("silo-1", "silo", "enroll")
+    others = {name: made.run(name, "silo", "enroll", "--config", "other.toml") for name in ALL[1:]}
     enrolled = made.command("silo", "enroll", party="silo-0")
     exit_codes([second_genesis, *others.values()])
     return Told(
