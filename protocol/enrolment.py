@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from attestation.report_data import report_data, unattended_nonce
 from protocol.errors import MalformedError
 from protocol.keys import SealingKey, SealingPublicKey, SigningKey, VerifyingKey
-from protocol.record import Bytes, Count, Digest, Id32, Key32, Name, Note, Record, Text
+from protocol.record import P256, Bytes, Count, Digest, Hybrid, Id32, Key32, Name, Note, Record, Text
 from protocol.signed import open_message, sign_message, unverified_body
 
 HELLO_LABEL = "strongroom/hello/v1"
@@ -36,8 +36,8 @@ class ApplianceKeys(Record):
 
     signing: Key32
     log: Key32
-    sealing: Bytes
-    ca: Bytes
+    sealing: Hybrid
+    ca: P256
 
     def by_role(self) -> dict[str, bytes]:
         """Role → key bytes, as `report_data` takes them."""

@@ -38,6 +38,10 @@ Decimal: TypeAlias = Annotated[float, Form("decimal")]
 Id32: TypeAlias = Annotated[bytes, Form("hexadecimal", size=32)]
 Id16: TypeAlias = Annotated[bytes, Form("hexadecimal", size=16)]
 Key32: TypeAlias = Annotated[bytes, Form("base64", size=32)]
+P256: TypeAlias = Annotated[bytes, Form("base64", size=91)]
+"""A SubjectPublicKeyInfo (DER) of a P-256 key, its point uncompressed."""
+Hybrid: TypeAlias = Annotated[bytes, Form("base64", size=1216)]
+"""An ML-KEM-768+X25519 public key."""
 Bytes: TypeAlias = Annotated[bytes, Form("base64", limit=2**20)]
 
 

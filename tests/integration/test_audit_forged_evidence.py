@@ -68,7 +68,7 @@ def test_a_boot_whose_evidence_is_for_another_key(role: str) -> None:
 def test_a_boot_with_an_empty_key() -> None:
     index = at(ApplianceStarted, 1)
     history = HONEST.with_fields(index, keys=replace(Boot("B").keys, sealing=b""))
-    assert_diverges(history, index, EVIDENCE, "keys")
+    assert_diverges(history, index, Line.ENTRIES, "keys.sealing")
 
 
 def test_a_genesis_whose_evidence_is_for_another_log_key() -> None:
