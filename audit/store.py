@@ -45,7 +45,11 @@ class Store(Protocol):
     def exists(self, name: str) -> bool: ...
 
     def delete(self, name: str) -> None:
-        """Remove, durably; nothing happens if it is not there."""
+        """Remove; nothing happens if it is not there. After a crash of the machine it may be there again.
+
+        Nobody relies on a name being gone: what is deleted is debris, and a folder's fsync for each would cost seconds
+        where a log's tile fills up and some hundred superseded ones go.
+        """
         ...
 
     def list(self, prefix: str) -> Names:
@@ -112,7 +116,6 @@ class DirectoryStore:
     def delete(self, name: str) -> None:
         with suppress(NotFound), reported_as(name), self._folder_of(name) as (folder, leaf):
             os.unlink(leaf, dir_fd=folder)
-            os.fsync(folder)
 
     def list(self, prefix: str) -> Names:
         above = prefix.rpartition("/")[0]
