@@ -11,7 +11,7 @@ from rich.table import Table
 
 from demo.processes import Process, Told, wait_for
 from demo.task import SITES
-from demo.workspace import ROUNDS, TASK, StepFailedError, Workspace, strongroom
+from demo.workspace import ROUNDS, STRONGROOM, TASK, StepFailedError, Workspace, strongroom
 
 REFUSED_FIRST = "vienna"
 KILLED = "lyon"
@@ -121,7 +121,8 @@ class Demonstration:
         for name in SITES:
             if self._processes[name].wait() != 0:
                 raise StepFailedError(f"{name} failed; see {name}.log in its folder")
-        if self._processes["appliance"].stop() != 0:
+        # A container engine may end it as it likes: nothing that was promised is lost, as the audit shows.
+        if self._processes["appliance"].stop() != 0 and self.workspace.appliance_program == STRONGROOM:
             raise StepFailedError("the appliance did not end well; see appliance.log in its folder")
 
     def _next(self) -> Told:

@@ -92,6 +92,8 @@ def serve(settings: Settings) -> None:
     """Boot, and serve until SIGTERM. Raises `CannotStartError`."""
     import logging
 
+    import torch
+
     from appliance.enclave.outbox import Outbox
     from appliance.enclave.ports import Ports
     from appliance.enclave.service import EnclaveService, open_socket
@@ -107,6 +109,8 @@ def serve(settings: Settings) -> None:
     from protocol.sealing.header import HEADER_LIMIT_BYTES
 
     logging.disable(logging.CRITICAL)
+    # A merge brings its own threads, one a chunk.
+    torch.set_num_threads(1)
     # In every thread from here on; `sigwait` below takes them.
     signal.pthread_sigmask(signal.SIG_BLOCK, _END)
     outbox, ticker = Outbox(), Ticker(_clock)
