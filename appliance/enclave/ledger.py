@@ -97,10 +97,10 @@ class Ledger:
         hashes = self._log.consistency(known, size) if 0 < known < size else ()
         return Consistency(size=known, hashes=hashes)
 
-    def add_cosignatures(self, size: int, lines: list[str]) -> str:
-        """Keep a checkpoint with its cosignatures durably; returns the note."""
+    def add_cosignatures(self, size: int, lines: list[str]) -> None:
+        """Keep a checkpoint's cosignatures, durably; raises `LedgerFailure`."""
         try:
-            return self._log.add_cosignatures(size, lines).encode().decode()
+            self._log.add_cosignatures(size, lines)
         except (StoreError, LogStoppedError) as error:
             raise LedgerFailure(f"cosignatures could not be written: {error}") from error
 

@@ -113,7 +113,8 @@ class Release:
         if not votes.reached:
             return
         self._ledger.saw_time(votes.time)
-        self._cosigned_note = self._ledger.add_cosignatures(votes.size, votes.lines)
+        self._ledger.add_cosignatures(votes.size, votes.lines)
+        self._cosigned_note = votes.cosigned_note
         if self._attempt is not None:
             self._attempt.deadline = self._ports.clock() + self._agreement.federation.round_deadline_seconds
         for each in self.joined():

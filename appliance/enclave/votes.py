@@ -34,6 +34,12 @@ class Votes:
         return list(lines.values())
 
     @property
+    def cosigned_note(self) -> str:
+        """The checkpoint with the votes, as they were verified here: nothing in it was read from the store."""
+        signatures = [NoteSignature.parse(line) for line in self.lines]
+        return self._checkpoint.with_signatures(signatures).encode().decode()
+
+    @property
     def reached(self) -> bool:
         """Whether the agreement's number of owners has voted."""
         owners = {silo.owner for silo in self._agreement.silos if silo.name in self._lines}
