@@ -31,13 +31,12 @@ from protocol.sealing import (
     wrap_content_key,
 )
 from protocol.sealing.geometry import WRAP_BYTES
-from protocol.sealing.header import HEADER_LIMIT_BYTES
+from protocol.sealing.header import APPLIANCE, HEADER_LIMIT_BYTES
 from protocol.update import UpdateMetadata
 from silo_client.machine import SealedBody
 from silo_client.model import Sections, allocate_sections, chunk_view
 from silo_client.state import SealedUpdate, SiloState
 
-APPLIANCE = "appliance"
 _UPLOAD_ID_BYTES = 16
 
 

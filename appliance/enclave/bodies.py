@@ -24,8 +24,7 @@ from protocol.sealing import (
     ExpectedHeader,
     size_of,
 )
-
-APPLIANCE = "appliance"
+from protocol.sealing.header import APPLIANCE
 
 
 class BodyError(Exception):

@@ -14,6 +14,8 @@ from protocol.layout import Chunks, Layout
 
 HEADER_LIMIT_BYTES = 4096
 ENCODINGS = ("float32",)
+# The sender of models and controls; a silo of that name can make neither kind of body.
+APPLIANCE = "appliance"
 
 
 class BlobKind(StrEnum):

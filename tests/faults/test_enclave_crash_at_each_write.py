@@ -3,61 +3,14 @@
 The silos stay: their processes notice nothing but a lost connection. Equality is bit for bit, controls included.
 """
 
-import functools
-
 import pytest
 import torch
 from memory_federation import MemoryFederation
+from stopping_store import Stopped, StoppingStore
 from torch import Tensor
 
 from audit.store import MemoryStore
 from silo_client.bodies import read_control
-
-
-class Stopped(BaseException):
-    """The process is gone: nothing may catch this."""
-
-
-class StoppingStore:
-    """A store that stops its process at the n-th change, before or after it is durable."""
-
-    def __init__(self, inner: MemoryStore, stop_at: int | None, after: bool) -> None:
-        self.inner = inner
-        self.stop_at = stop_at
-        self.after = after
-        self.changes = 0
-
-    def _change(self, change: functools.partial) -> None:  # type: ignore[type-arg]
-        self.changes += 1
-        if self.changes == self.stop_at and not self.after:
-            raise Stopped
-        change()
-        if self.changes == self.stop_at:
-            raise Stopped
-
-    def write(self, name: str, data: bytes) -> None:
-        self._change(functools.partial(self.inner.write, name, data))
-
-    def delete(self, name: str) -> None:
-        self._change(functools.partial(self.inner.delete, name))
-
-    def create(self, name: str, size: int) -> "StoppingSink":
-        return StoppingSink(self, self.inner.create(name, size))
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.inner, name)
-
-
-class StoppingSink:
-    def __init__(self, store: StoppingStore, inner: object) -> None:
-        self.store = store
-        self.inner = inner
-
-    def commit(self) -> None:
-        self.store._change(self.inner.commit)  # type: ignore[attr-defined]
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.inner, name)
 
 
 def run(stop_at: int | None, after: bool) -> tuple[list[Tensor], int, bool]:

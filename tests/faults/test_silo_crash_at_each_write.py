@@ -4,12 +4,10 @@ Whatever the moment: a new process goes on from the store; no cosignature ever l
 update is sent as the bytes that were stored, or trained again; c_i is committed exactly once, together with its parent.
 """
 
-import functools
-from collections.abc import Callable
-
 import pytest
 import torch
 from silo_appliance import FakeAppliance, body_format, example, head_size, parameters, silo_machine
+from stopping_store import Stopped, StoppingStore
 
 from audit.entries import CohortMember, RoundPublished
 from audit.store import MemoryStore
@@ -17,54 +15,6 @@ from protocol.session import Cosigned
 from protocol.update import UpdateMetadata
 from silo_client.bodies import read_control, seal_update
 from silo_client.machine import Resume, Send, SiloMachine, Train
-
-
-class Stopped(BaseException):
-    """The process is gone: nothing may catch this."""
-
-
-class StoppingStore:
-    """A store that stops its process at the n-th change, before or after it is durable."""
-
-    def __init__(self, inner: MemoryStore, stop_at: int | None, after: bool) -> None:
-        self.inner = inner
-        self.stop_at = stop_at
-        self.after = after
-        self.changes = 0
-
-    def change(self, change: Callable[[], None]) -> None:
-        self.changes += 1
-        if self.changes == self.stop_at and not self.after:
-            raise Stopped
-        change()
-        if self.changes == self.stop_at:
-            raise Stopped
-
-    def write(self, name: str, data: bytes) -> None:
-        self.change(functools.partial(self.inner.write, name, data))
-
-    def delete(self, name: str) -> None:
-        self.change(functools.partial(self.inner.delete, name))
-
-    def create(self, name: str, size: int) -> "StoppingSink":
-        return StoppingSink(self, self.inner.create(name, size))
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.inner, name)
-
-
-class StoppingSink:
-    """Its sink, which counts when it takes its name."""
-
-    def __init__(self, store: StoppingStore, inner: object) -> None:
-        self.store = store
-        self.inner = inner
-
-    def commit(self) -> None:
-        self.store.change(self.inner.commit)  # type: ignore[attr-defined]
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.inner, name)
 
 
 class World:
