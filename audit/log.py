@@ -153,10 +153,13 @@ class LogWriter:
         if not 0 <= index < self.size:
             raise ValueError(f"entry: expected an index below {self.size}, found {index}")
         bundle = _tile_at(None, index, self.size)
-        entry = read_bundle(self._store, bundle, or_full=True)[index - bundle.start]
-        if leaf_hash(entry) != self._tree.node(0, index):
-            raise LogDamagedError(tile_name(bundle), f"entry {index} is not the one that was logged")
-        return entry
+        return self._checked(bundle, index, read_bundle(self._store, bundle, or_full=True)[index - bundle.start])
+
+    def entries(self) -> Iterator[bytes]:
+        """All entries in order, each bundle read once; raises `LogDamagedError` as `entry` does."""
+        for bundle in entry_bundles(self.size):
+            for index, entry in enumerate(read_bundle(self._store, bundle, or_full=True), bundle.start):
+                yield self._checked(bundle, index, entry)
 
     def inclusion(self, index: int, size: int | None = None) -> tuple[bytes, ...]:
         """The inclusion proof of an entry in the tree of `size` entries (the newest, unless told)."""
@@ -246,6 +249,11 @@ class LogWriter:
                     # A crash here leaves the note with its former cosignatures or with all of them.
                     self._store.write(checkpoint_name(size), checkpoint.encode())
             return checkpoint
+
+    def _checked(self, bundle: Tile, index: int, entry: bytes) -> bytes:
+        if leaf_hash(entry) != self._tree.node(0, index):
+            raise LogDamagedError(tile_name(bundle), f"entry {index} is not the one that was logged")
+        return entry
 
     def _publish(self, checkpoint: Checkpoint) -> None:
         """Make a checkpoint the newest, in both places, unless it is there already."""

@@ -31,8 +31,8 @@ class Ledger:
     def replay(cls, *, log: LogWriter, history: History, clock: Callable[[], int]) -> "Ledger":
         """Take up a log that exists: every entry through the transition table again."""
         ledger = cls(log=log, history=history, clock=clock)
-        for index in range(log.size):
-            entry = parse_entry(log.entry(index))
+        for data in log.entries():
+            entry = parse_entry(data)
             history.apply(entry)
             ledger._note_time(entry)
         return ledger
