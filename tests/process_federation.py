@@ -1,6 +1,7 @@
 """A whole federation in processes, started as users start them: `strongroom appliance serve`, `strongroom silo train`.
 
-Starting a process costs seconds (it loads torch), a round milliseconds: a test starts few and lets them run long. Silos
+Starting an appliance costs seconds (its enclave loads torch), a round milliseconds: a test starts few and lets them run
+long. Silos' training is forked from a process that has loaded everything (`nursery.py`). Silos
 train what they are given in `data.json` with a script of the test's, and submit the rounds up to their *gate* only, so
 that a test decides how far each of them goes, and in the middle of which round something happens.
 """
@@ -23,6 +24,7 @@ from typing import Any, TypeVar
 
 from agreement_examples import MEASUREMENT, identity
 from memory_federation import signing_key
+from nursery import Forked, nursery
 from simulated import write_federation
 from torch import nn
 
@@ -49,21 +51,29 @@ class Running:
         self.events: list[_Event] = []
         self._changed = threading.Condition()
         self._ended = False
+        ours, theirs = os.pipe()
         with log.open("wb") as stderr:
-            self.process = subprocess.Popen(
-                [*STRONGROOM, *map(str, arguments)],
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-                cwd=log.parent,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-            )
-        self._reader = threading.Thread(target=self._read, daemon=True)
+            self.process = self._start(tuple(map(str, arguments)), theirs, stderr.fileno())
+        os.close(theirs)
+        self._reader = threading.Thread(target=self._read, args=(ours,), daemon=True)
         self._reader.start()
 
-    def _read(self) -> None:
-        if self.process.stdout is not None:
-            for line in self.process.stdout:
+    def _start(self, arguments: tuple[str, ...], stdout: int, stderr: int) -> subprocess.Popen[bytes] | Forked:
+        """A silo's training comes from the nursery: it would load torch for seconds."""
+        if arguments[:2] == ("silo", "train"):
+            return nursery().start(arguments, cwd=self.log.parent, stdout=stdout, stderr=stderr)
+        return subprocess.Popen(
+            [*STRONGROOM, *arguments],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            cwd=self.log.parent,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+        )
+
+    def _read(self, stdout: int) -> None:
+        with os.fdopen(stdout, "rb") as lines:
+            for line in lines:
                 with self._changed:
                     self._take(line)
                     self._changed.notify_all()
