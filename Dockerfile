@@ -12,18 +12,17 @@ RUN command -v python3 >/dev/null && python3 -c 'import venv, ensurepip' 2>/dev/
 # torch by version, everything else by hash, all of it from the folder of wheels.
 RUN --mount=type=bind,source=build/wheels,target=/wheels \
     --mount=type=bind,source=locks,target=/locks \
-    python3 -m venv /opt/strongroom && \
-    /opt/strongroom/bin/pip install --no-index --find-links /wheels --no-deps --no-compile torch==2.13.0 && \
-    /opt/strongroom/bin/pip install --no-index --find-links /wheels --no-deps --no-compile --require-hashes \
-        -r /locks/appliance.txt && \
-    /opt/strongroom/bin/pip install --no-index --find-links /wheels --no-deps --no-compile strongroom && \
-    rm -rf /opt/strongroom/lib/python3.11/site-packages/pip /opt/strongroom/bin/pip*
+    python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/strongroom && \
+    install="/opt/pip/bin/pip --python /opt/strongroom/bin/python install \
+        --no-index --find-links /wheels --no-deps --no-compile" && \
+    $install torch==2.13.0 && $install --require-hashes -r /locks/appliance.txt && $install strongroom
 
 FROM ${BASE} AS appliance
 RUN command -v python3 >/dev/null || \
     { apt-get update && apt-get install -y --no-install-recommends python3 && rm -rf /var/lib/apt/lists/*; }
 COPY --from=build /opt/strongroom /opt/strongroom
-RUN mkdir /federation && chown 64101:64100 /federation
+# Nothing in it gives more rights than it is started with.
+RUN mkdir /federation && chown 64101:64100 /federation && find / -xdev -perm /6000 -type f -exec chmod a-s {} +
 ENV PATH=/opt/strongroom/bin:/usr/bin:/bin PYTHONDONTWRITEBYTECODE=1
 USER 64101:64100
 WORKDIR /federation

@@ -69,10 +69,12 @@ BUILDER ?= $(firstword $(foreach tool,docker podman buildah,$(if $(shell command
 image: wheels
 	$(BUILDER) $(if $(filter buildah,$(notdir $(BUILDER))),bud,build) $(BUILDER_ARGS) --build-arg BASE=$(BASE) --target appliance --tag $(IMAGE) .
 
-# The demonstration with its appliance in the image. Where no engine runs (BUILDAH_ISOLATION=chroot), buildah is one.
-image-check: image
+# What is in the image, a federation against it under one user and under two, and the demonstration with its appliance
+# in it. With buildah, which needs no engine (BUILDAH_ISOLATION=chroot).
+image-check: image $(VENV)/.dev
 	container=$$(buildah from --pull-never $(IMAGE)) && \
 	trap "buildah rm $$container > /dev/null" EXIT && \
+	STRONGROOM_CONTAINER=$$container $(BIN)/python -m pytest tests/image && \
 	$(BIN)/strongroom demo --out demo-run --appliance "buildah run -v {folder}:{folder} $$container -- strongroom"
 
 clean:

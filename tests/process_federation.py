@@ -44,8 +44,11 @@ _Entry = TypeVar("_Entry", bound=Entry)
 class Running:
     """A `strongroom …` process: what it printed so far, the events in it if it prints JSON, and its stderr."""
 
-    def __init__(self, name: str, arguments: tuple[str | Path, ...], log: Path) -> None:
+    def __init__(
+        self, name: str, arguments: tuple[str | Path, ...], log: Path, program: tuple[str, ...] = STRONGROOM
+    ) -> None:
         self.name = name
+        self.program = program
         self.log = log
         self.output = ""
         self.events: list[_Event] = []
@@ -63,7 +66,7 @@ class Running:
         if arguments[:2] == ("silo", "train"):
             return nursery().start(arguments, cwd=self.log.parent, stdout=stdout, stderr=stderr)
         return subprocess.Popen(
-            [*STRONGROOM, *arguments],
+            [*self.program, *arguments],
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             cwd=self.log.parent,
             stdin=subprocess.DEVNULL,
@@ -216,18 +219,19 @@ class ProcessFederation:
         self.ready = appliance.wait_for("ready")
         return appliance
 
-    def serve(self, file: str = "appliance.toml") -> Running:
+    def serve(self, file: str = "appliance.toml", program: tuple[str, ...] = STRONGROOM) -> Running:
         """Start an appliance."""
-        return self.run("appliance", "appliance", "serve", "--json", "--config", self.folder / "appliance" / file)
+        config = self.folder / "appliance" / file
+        return self.run("appliance", "appliance", "serve", "--json", "--config", config, program=program)
 
     def start_silo(self, name: str, *, file: str = "silo.toml") -> Running:
         """Start a silo's training script."""
         folder = self.folder / name
         return self.run(name, "silo", "train", "--json", "--config", folder / file, self.task, folder)
 
-    def run(self, party: str, *arguments: str | Path) -> Running:
+    def run(self, party: str, *arguments: str | Path, program: tuple[str, ...] = STRONGROOM) -> Running:
         """Start any command in a party's folder."""
-        running = Running(party, arguments, self.folder / party / f"stderr-{len(self.runs)}")
+        running = Running(party, arguments, self.folder / party / f"stderr-{len(self.runs)}", program)
         self.runs.append(running)
         return running
 
