@@ -12,10 +12,11 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from appliance.enclave.hardening import harden
 
@@ -59,11 +60,31 @@ def event(line: str) -> None:
 
 def die(error: BaseException) -> NoReturn:
     """End at once: the state in memory is in doubt, and what is durable is not."""
-    frame = error.__traceback__
+    event(f"failed kind={type(error).__name__} at={_place(_innermost(error.__traceback__))}")
+    os._exit(EXIT_FAILED)
+
+
+def ignore(found: "sys.UnraisableHookArgs") -> None:
+    """Something failed that nobody waits for: a destructor, a library's callback."""
+    event(f"ignored kind={found.exc_type.__name__} at={_place(_innermost(found.exc_traceback))}")
+
+
+def warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A library warns."""
+    event(f"warning kind={category.__name__} at={Path(filename).name}:{lineno}")
+
+
+def _innermost(frame: TracebackType | None) -> TracebackType | None:
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
-    event(f"failed kind={type(error).__name__} at={_place(frame)}")
-    os._exit(EXIT_FAILED)
+    return frame
 
 
 def _place(frame: TracebackType | None) -> str:
@@ -73,9 +94,11 @@ def _place(frame: TracebackType | None) -> str:
 def main() -> int:
     """Run the enclave; returns the exit status."""
     outcomes = harden()
-    # Tracebacks quote values; no library's logger writes here either.
+    # Tracebacks quote values, and so may a library's words; no logger writes here either.
     sys.excepthook = lambda _kind, error, _trace: die(error)
     threading.excepthook = lambda args: die(args.exc_value or RuntimeError())
+    sys.unraisablehook = ignore
+    warnings.showwarning = warn
     os.environ["GRPC_VERBOSITY"] = "NONE"
     for outcome in outcomes:
         event(f"hardening {outcome}")

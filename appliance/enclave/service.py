@@ -2,7 +2,8 @@
 
 Takes any object with the core's interface (`Core`); `process.py` gives it the real one. A refusal is an answer.
 Anything that the core raises beside that leaves its state in doubt, so that the process ends and starts again from what
-is durable: `fatal` must not return. Nothing of an exception but its kind is ever written down.
+is durable: `fatal` must not return. Nothing of an exception but its kind is ever written down, and none of the core's
+leaves a handler: gRPC would tell its words to the other end.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -75,20 +76,23 @@ class EnclaveService(rpc.EnclaveServicer):
 
     def Describe(self, request: pb.Empty, context: grpc.ServicerContext) -> pb.Description:  # noqa: N802
         """Where the federation stands."""
-        found = self._core.describe()
-        return pb.Description(
-            agreement=found.agreement,
-            origin=found.origin,
-            boot_id=found.boot_id,
-            ca_certificate=found.ca_certificate,
-            simulated=found.simulated,
-            phase=found.phase,
-            round=found.round,
-            attempt=found.attempt,
-            log_size=found.log_size,
-            admitted=found.admitted,
-            joined=found.joined,
-        )
+        try:
+            found = self._core.describe()
+            return pb.Description(
+                agreement=found.agreement,
+                origin=found.origin,
+                boot_id=found.boot_id,
+                ca_certificate=found.ca_certificate,
+                simulated=found.simulated,
+                phase=found.phase,
+                round=found.round,
+                attempt=found.attempt,
+                log_size=found.log_size,
+                admitted=found.admitted,
+                joined=found.joined,
+            )
+        except Exception as error:
+            self._fatal(error)
 
     def Hello(self, request: pb.Message, context: grpc.ServicerContext) -> pb.Reply:  # noqa: N802
         """Anybody's first message: it changes nothing in the core, so that nothing about it is worth a restart."""
@@ -114,7 +118,7 @@ class EnclaveService(rpc.EnclaveServicer):
 
     def Left(self, request: pb.Silo, context: grpc.ServicerContext) -> pb.Empty:  # noqa: N802
         """A silo's session is over."""
-        self._left([request.silo])
+        self._left(lambda: [request.silo])
         return pb.Empty()
 
     def Complete(self, request: pb.CompleteUpload, context: grpc.ServicerContext) -> pb.Reply:  # noqa: N802
@@ -139,11 +143,11 @@ class EnclaveService(rpc.EnclaveServicer):
         self._outbox.detach(generation)
 
     def _everybody_left(self) -> None:
-        self._left(self._core.describe().admitted)
+        self._left(lambda: self._core.describe().admitted)
 
-    def _left(self, silos: Iterable[str]) -> None:
+    def _left(self, silos: Callable[[], Iterable[str]]) -> None:
         try:
-            for silo in silos:
+            for silo in silos():
                 self._core.left(silo)
         except Exception as error:
             self._fatal(error)

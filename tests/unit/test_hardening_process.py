@@ -26,10 +26,13 @@ sys.exit(process.main())
 """
 
 
+def run_whole(how: str, error: str) -> subprocess.CompletedProcess[str]:
+    code = BREAK.format(how=how, error=error)
+    return subprocess.run([sys.executable, "-I", "-c", code], env={}, capture_output=True, text=True)
+
+
 def run(how: str, error: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", BREAK.format(how=how, error=error)], env={}, capture_output=True, text=True
-    )
+    done = run_whole(how, error)
     assert done.stdout == ""
     return done.returncode, done.stderr.splitlines()[-1]
 
@@ -39,6 +42,25 @@ def test_an_unexpected_error_ends_the_process_and_its_text_stays_inside(how: str
     status, said = run(how, "ValueError('the plaintext was 3.14')")
     assert status == 1
     assert said == "event=failed kind=ValueError at=<string>:6"
+
+
+DROPPED = """
+    import warnings
+    class Held:
+        def __del__(self):
+            fail()
+    Held()
+    warnings.warn("the plaintext was 3.14")
+    raise InterruptedError"""
+
+
+def test_an_error_that_nobody_waits_for_and_a_warning_are_events_too() -> None:
+    done = run_whole(DROPPED, "ValueError('the plaintext was 3.14')")
+    assert done.stderr.splitlines()[-3:] == [
+        "event=ignored kind=ValueError at=<string>:6",
+        "event=warning kind=UserWarning at=<string>:15",
+        "event=failed kind=InterruptedError at=<string>:16",
+    ]
 
 
 def test_a_reason_not_to_start_is_one_line_and_a_status_of_its_own() -> None:

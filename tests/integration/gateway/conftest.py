@@ -63,13 +63,17 @@ class NotedDescription:
 
 
 class NotingCore:
-    """Answers everything and notes it. `expired`: silos that its table of admissions no longer holds."""
+    """Answers everything and notes it. `expired`: silos that its table of admissions no longer holds.
+
+    `broken`: it can't say how it is.
+    """
 
     def __init__(self, number: int) -> None:
         self.boot_id = bytes([number]) * 32
         self.ca = CertificateAuthority.create(f"boot {number}", int(time.time()))
         self.notes: list[tuple[str, str, bytes]] = []
         self.expired: set[str] = set()
+        self.broken = False
         self.refused_uploads: set[str] = set()
         self.sources: list[ByteSource] = []
 
@@ -103,6 +107,8 @@ class NotingCore:
         return b"accepted"
 
     def describe(self) -> NotedDescription:
+        if self.broken:
+            raise ZeroDivisionError("with a secret in its text")
         return NotedDescription(
             boot_id=self.boot_id,
             ca_certificate=self.ca.certificate_der,

@@ -138,3 +138,15 @@ def test_what_breaks_the_core_ends_the_enclave_and_says_nothing_to_the_stranger(
         rpc.EnrolmentStub(client.channel(client.enrolment)).Enrol(pb.Message(message=b"break"), timeout=1)
     assert "secret" not in str(caught.value)
     assert house.fatal == ["ZeroDivisionError"]
+
+
+def test_nor_does_a_core_that_can_not_say_how_it_is(house: object) -> None:
+    house.core.broken = True
+    with (
+        grpc.insecure_channel(f"unix:{house.folder / 'enclave.sock'}") as channel,
+        pytest.raises(grpc.RpcError) as caught,
+    ):
+        rpc.EnclaveStub(channel).Describe(pb.Empty(), timeout=1)
+    assert "secret" not in str(caught.value)
+    assert house.fatal == ["ZeroDivisionError"]
+    house.core.broken = False
