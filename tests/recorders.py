@@ -1,5 +1,6 @@
 """Forwarding proxies that keep every byte that passes: what somebody on a socket, or behind TLS, gets to see."""
 
+import os
 import select
 import socket
 import ssl
@@ -43,6 +44,11 @@ class Recorder:
         """All bytes so far, of all connections and both directions, in the order in which pieces came."""
         with self._lock:
             return bytes(self._recorded)
+
+    def recorded_from(self, start: int) -> bytes:
+        """Those after the first `start`."""
+        with self._lock:
+            return bytes(self._recorded[start:])
 
     def close(self) -> None:
         """Accept nobody any more."""
@@ -99,6 +105,7 @@ def record_unix_socket(path: Path) -> Recorder:
     path.rename(behind)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
+    os.chown(path, status.st_uid, status.st_gid)
     path.chmod(status.st_mode & 0o777)
 
     def connect() -> socket.socket:

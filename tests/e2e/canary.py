@@ -1,10 +1,12 @@
 """The canary's training script: plants markers in what must stay secret, and shows the test its TLS key.
 
-The model is one vector of zeros with the model's marker in every chunk. In every round a silo with a marker in
-FOLDER/marker adds it, in every chunk and each round at another place, where the model is still zero: y − x is then the
-marker, bit for bit. The credential goes to a file because the test ends the silo's TLS itself; nothing rests on TLS.
+The model is a vector and two buffers. FOLDER/canary.json names a metric, and a file of 64 numbers each for the gradient
+and the buffers: with SCAFFOLD and one step of ½ the gradient is, bit for bit, what is sent in the first round and c_i
+from then on, and zeros are sent later. The credential goes to a file because the test ends the silo's TLS itself;
+nothing rests on TLS.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -13,28 +15,38 @@ import torch
 import strongroom
 from protocol.credentials import pem_of
 from protocol.layout import CHUNK_COORDINATES
+from silo_client import courier
 from silo_client.channel import Credential
 from silo_client.grpc_channel import GrpcChannel
 
 torch.set_num_threads(1)
-CHUNKS = 6
-MARKER_COORDINATES = 64
-_MODEL_AT, _UPDATE_AT = 1000, 5000
+# An appliance that the test has killed is back in seconds.
+courier._LONGEST_PAUSE_SECONDS = 0.5
+PARAMETER_CHUNKS = 4
+NUMBERS = 64
+PLACES = 16
 
 
-class Vector(torch.nn.Module):
-    """The model; `marker`: 64 float32 values."""
+class Canary(torch.nn.Module):
+    """The model: parameters, float buffers and integer buffers, all zero."""
 
-    def __init__(self, marker: torch.Tensor) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(CHUNKS * CHUNK_COORDINATES))
-        plant(self.weight, marker, _MODEL_AT)
+        self.weight = torch.nn.Parameter(torch.zeros(PARAMETER_CHUNKS * CHUNK_COORDINATES))
+        self.register_buffer("average", torch.zeros(CHUNK_COORDINATES))
+        self.register_buffer("count", torch.zeros(CHUNK_COORDINATES, dtype=torch.int64))
 
 
-def plant(weight: torch.Tensor, marker: torch.Tensor, at: int) -> None:
-    """Put the marker at one place of every chunk."""
+def plant(vector: torch.Tensor, numbers: torch.Tensor, place: int) -> None:
+    """Put 64 numbers at one of the 16 places of every 1024 coordinates, all over a float32 vector."""
     with torch.no_grad():
-        weight.view(CHUNKS, CHUNK_COORDINATES)[:, at : at + MARKER_COORDINATES] = marker
+        vector.view(-1, PLACES, NUMBERS)[:, place] = numbers
+
+
+def fill(buffer: torch.Tensor, numbers: torch.Tensor) -> None:
+    """Make all of a buffer these numbers' bytes."""
+    with torch.no_grad():
+        buffer.view(-1, numbers.numel() * 4 // buffer.element_size()).copy_(numbers.view(buffer.dtype))
 
 
 def show_credentials(folder: Path) -> None:
@@ -52,19 +64,24 @@ def show_credentials(folder: Path) -> None:
 
 def main(folder: Path) -> None:
     show_credentials(folder)
-    model = Vector(torch.zeros(MARKER_COORDINATES))
-    torch.optim.SGD(model.parameters(), lr=0.1).zero_grad()
-    carried = folder / "marker"
-    marker = torch.frombuffer(bytearray(carried.read_bytes()), dtype=torch.float32) if carried.exists() else None
+    told = json.loads((folder / "canary.json").read_text())
+    gradient, average, count = (
+        torch.frombuffer(bytearray.fromhex(told[name]), dtype=torch.float32)
+        for name in ("gradient", "average", "count")
+    )
+    model = Canary()
+    gradients = torch.zeros_like(model.weight)
+    plant(gradients, gradient, told["place"])
     with strongroom.silo() as silo:
         for round in silo.rounds():
             model.load_state_dict(round.state_dict())
             optimizer = round.local_optimizer(torch.optim.SGD(model.parameters(), lr=round.learning_rate))
-            (model.weight[0] * 0).backward()
+            optimizer.zero_grad()
+            (model.weight * gradients).sum().backward()
             optimizer.step()
-            if marker is not None:
-                plant(model.weight, marker, _UPDATE_AT + round.number * MARKER_COORDINATES)
-            round.submit(model)
+            fill(model.average, average)
+            fill(model.count, count)
+            round.submit(model, told["metrics"])
 
 
 if __name__ == "__main__":
