@@ -7,12 +7,11 @@ Called by the federation port.
 import os
 import re
 import stat
-import threading
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from appliance.gateway.places import Places
 from protocol.errors import RefusalCode, RefusedError, refuse
 from protocol.wire.methods import BULK_MESSAGE_BYTES
 
@@ -26,15 +25,14 @@ class Bodies:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._lock = threading.Lock()
-        self._running: Counter[str] = Counter()
+        self._places = Places(_DOWNLOADS_A_SILO, "downloads")
 
     @contextmanager
     def open(self, silo: str, name: str, offset: int) -> Iterator[Iterator[bytes]]:
         """The bytes from `offset` on, in messages of 1 MiB, read as they are asked for; raises `RefusedError`."""
         if not _NAME.fullmatch(name):
             raise _absent(name)
-        with self._place(silo):
+        with self._places.take(silo):
             try:
                 descriptor = os.open(self._folder / f"{name}.blob", _READ)
             except FileNotFoundError as error:
@@ -53,23 +51,6 @@ class Bodies:
                 yield _pieces(descriptor, offset, status.st_size)
             finally:
                 os.close(descriptor)
-
-    @contextmanager
-    def _place(self, silo: str) -> Iterator[None]:
-        with self._lock:
-            if self._running[silo] >= _DOWNLOADS_A_SILO:
-                raise refuse(
-                    RefusalCode.BUSY,
-                    expected=f"at most {_DOWNLOADS_A_SILO} downloads at a time from a silo",
-                    found="one more",
-                    remedy="wait for the others",
-                )
-            self._running[silo] += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._running[silo] -= 1
 
 
 def _pieces(descriptor: int, offset: int, end: int) -> Iterator[bytes]:

@@ -2,12 +2,17 @@
 
 The client certificate, by the enclave's authority, says which silo it is; the enclave checks every object again. All
 bytes that pass here are sealed or signed. A stream holds one message in memory at a time, beside what gRPC buffers.
+
+Every method takes its requests as a stream, also those that the protocol says have one: gRPC begins a unary method in a
+thread that waits for the request, before anybody could ask whose it is, and a silo that sends none would keep it.
 """
 
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
+from typing import TypeVar
 
 import grpc
 
@@ -15,12 +20,12 @@ from appliance.gateway.bodies import Bodies
 from appliance.gateway.enrolment_port import ENCLAVE_AWAY
 from appliance.gateway.link import EnclaveAwayError, EnclaveLink
 from appliance.gateway.peer import silo_at
+from appliance.gateway.places import Places
 from appliance.gateway.sessions import ENCLAVE_LOST, Sessions, SiloSession
 from appliance.gateway.spool import Spool
 from appliance.gateway.turns import Turns
 from protocol.errors import MalformedError, RefusalCode, RefusedError, refuse
 from protocol.wire import strongroom_pb2 as pb
-from protocol.wire import strongroom_pb2_grpc as rpc
 from protocol.wire.methods import (
     OFFSET_METADATA,
     REFUSAL_METADATA,
@@ -30,11 +35,15 @@ from protocol.wire.methods import (
     refusal_to_wire,
 )
 
+CALLS_A_SILO = 8
+"""A session and one that it replaces, an upload, its status, four downloads: more is nobody's honest need."""
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 _UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
+_CUT = "the call was cut"
+_Request = TypeVar("_Request")
 
 
-class FederationPort(rpc.FederationServicer):
+class FederationPort:
     """The handlers. `domain`: the agreement's SPIFFE trust domain."""
 
     def __init__(self, *, link: EnclaveLink, spool: Spool, bodies: Bodies, domain: str) -> None:
@@ -44,23 +53,33 @@ class FederationPort(rpc.FederationServicer):
         self._domain = domain
         self.sessions = Sessions(link.left)
         self.turns = Turns()
+        self._places = Places(CALLS_A_SILO, "calls")
 
     def enclave_lost(self) -> None:
         """End what the enclave's loss has made void: all sessions, and uploads that nobody could open any more."""
         self.sessions.end_all(ENCLAVE_LOST)
         self.turns.end_all()
 
+    @contextmanager
+    def _caller(self, context: grpc.ServicerContext) -> Iterator[str]:
+        """Whose call it is; raises `RefusedError` for nobody's, and for one call too many."""
+        silo = silo_at(context.auth_context(), self._domain)
+        with self._places.take(silo):
+            yield silo
+
     # Sessions
 
-    def Session(  # noqa: N802 (gRPC's name)
-        self, request_iterator: Iterator[pb.Message], context: grpc.ServicerContext
-    ) -> Iterator[pb.Reply]:
+    def session(self, request_iterator: Iterator[pb.Message], context: grpc.ServicerContext) -> Iterator[pb.Reply]:
         """A silo's messages to the enclave and back, until either side ends it. A refusal is the last message."""
         try:
-            silo = silo_at(context.auth_context(), self._domain)
+            with self._caller(context) as silo:
+                yield from self._session(silo, request_iterator, context)
         except RefusedError as error:
             yield pb.Reply(refusal=refusal_to_wire(error.refusal))
-            return
+
+    def _session(
+        self, silo: str, request_iterator: Iterator[pb.Message], context: grpc.ServicerContext
+    ) -> Iterator[pb.Reply]:
         if not self._link.connected:
             context.abort(grpc.StatusCode.UNAVAILABLE, ENCLAVE_AWAY)
         session = self.sessions.begin(silo)
@@ -95,32 +114,23 @@ class FederationPort(rpc.FederationServicer):
 
     # Uploads
 
-    def UploadStatus(self, request: pb.UploadId, context: grpc.ServicerContext) -> pb.UploadOffset:  # noqa: N802
+    def upload_status(self, request_iterator: Iterator[pb.UploadId], context: grpc.ServicerContext) -> pb.UploadOffset:
         """How far an upload has come; ends one that is running."""
         try:
-            silo = silo_at(context.auth_context(), self._domain)
-            with self.turns.take(silo, _nothing):
-                return pb.UploadOffset(offset=self._spool.offset(silo, request.upload_id))
+            with self._caller(context) as silo:
+                upload_id = _first(request_iterator).upload_id
+                with self.turns.take(silo, _nothing):
+                    return pb.UploadOffset(offset=self._spool.offset(silo, upload_id))
         except RefusedError as error:
             return pb.UploadOffset(refusal=refusal_to_wire(error.refusal))
+        except grpc.RpcError:
+            context.abort(grpc.StatusCode.CANCELLED, _CUT)
 
     def upload(self, request_iterator: Iterator[bytes], context: grpc.ServicerContext) -> pb.Reply:
         """Raw bytes into the spool; when they are all there, the enclave's verdict."""
         try:
-            silo = silo_at(context.auth_context(), self._domain)
-            upload_id, offset, size = _announced(context)
-            with (
-                self.turns.take(silo, context.cancel),
-                self._spool.resume(silo, upload_id, offset=offset, size=size) as upload,
-            ):
-                for data in request_iterator:
-                    upload.write(data)
-                reply = self._link.complete(silo, upload.complete())
-                self._spool.forget_older(silo, upload_id)
-                if reply.refusal.code == RefusalCode.UPDATE_SIGNATURE:
-                    # These bytes are not the ones that were signed: the silo sends them again from the beginning.
-                    self._spool.forget(silo, upload_id)
-                return reply
+            with self._caller(context) as silo:
+                return self._upload(silo, request_iterator, context)
         except RefusedError as error:
             return pb.Reply(refusal=refusal_to_wire(error.refusal))
         except EnclaveAwayError:
@@ -130,19 +140,36 @@ class FederationPort(rpc.FederationServicer):
         except OSError:
             context.abort(grpc.StatusCode.UNAVAILABLE, "the spool can't be written; try again")
 
+    def _upload(self, silo: str, request_iterator: Iterator[bytes], context: grpc.ServicerContext) -> pb.Reply:
+        upload_id, offset, size = _announced(context)
+        with (
+            self.turns.take(silo, context.cancel),
+            self._spool.resume(silo, upload_id, offset=offset, size=size) as upload,
+        ):
+            for data in request_iterator:
+                upload.write(data)
+            reply = self._link.complete(silo, upload.complete())
+            self._spool.forget_older(silo, upload_id)
+            if reply.refusal.code == RefusalCode.UPDATE_SIGNATURE:
+                # These bytes are not the ones that were signed: the silo sends them again from the beginning.
+                self._spool.forget(silo, upload_id)
+            return reply
+
     # Downloads
 
-    def download(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+    def download(self, request_iterator: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         """A sealed body as raw bytes."""
         try:
-            silo = silo_at(context.auth_context(), self._domain)
-            wanted = _parse_request(request)
-            with self._bodies.open(silo, wanted.name, wanted.offset) as body:
-                yield from body
+            with self._caller(context) as silo:
+                wanted = _parse_request(_first(request_iterator))
+                with self._bodies.open(silo, wanted.name, wanted.offset) as body:
+                    yield from body
         except RefusedError as error:
             details = refusal_to_wire(error.refusal).SerializeToString()
             context.set_trailing_metadata(((REFUSAL_METADATA, details),))
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        except grpc.RpcError:
+            context.abort(grpc.StatusCode.CANCELLED, _CUT)
         except OSError:
             context.abort(grpc.StatusCode.UNAVAILABLE, "the body can't be read; try again")
 
@@ -171,6 +198,15 @@ def _parse_request(request: bytes) -> DownloadRequest:
             found=str(error),
             remedy="update the silo's software",
         ) from error
+
+
+def _first(requests: Iterator[_Request]) -> _Request:
+    """The one request of a method that has one; raises `RefusedError` where the call ends without."""
+    for request in requests:
+        return request
+    raise refuse(
+        RefusalCode.MALFORMED, expected="a request", found="a call without one", remedy="update the silo's software"
+    )
 
 
 def _nothing() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 
 from appliance.gateway.enrolment_port import EnrolmentPort
-from appliance.gateway.federation_port import FederationPort
+from appliance.gateway.federation_port import CALLS_A_SILO, FederationPort
 from protocol.credentials import CredentialKey, pem_of
 from protocol.wire import strongroom_pb2 as pb
 from protocol.wire import strongroom_pb2_grpc as rpc
@@ -26,7 +26,6 @@ from protocol.wire.methods import (
 
 _ENROLMENT_THREADS = 8
 _ENROLMENT_CALLS = 64
-_THREADS_A_SILO = 8
 _SPARE_THREADS = 8
 _GRACE_SECONDS = 2.0
 
@@ -82,7 +81,7 @@ class FederationServer:
         self.address = address
         self._port = port
         self._certificate = certificate
-        self._threads = _THREADS_A_SILO * silos + _SPARE_THREADS
+        self._threads = CALLS_A_SILO * silos + _SPARE_THREADS
         self._authority = b""
         self._server: grpc.Server | None = None
         self._pool: futures.ThreadPoolExecutor | None = None
@@ -94,14 +93,18 @@ class FederationServer:
         self.stop(grace_seconds=0)
         pool = futures.ThreadPoolExecutor(self._threads)
         server = grpc.server(pool, maximum_concurrent_rpcs=self._threads, options=_options(MESSAGE_LIMIT_BYTES))
-        rpc.add_FederationServicer_to_server(self._port, server)  # type: ignore[no-untyped-call]
-        raw: dict[str, grpc.RpcMethodHandler[bytes, Any]] = {
-            "Upload": grpc.stream_unary_rpc_method_handler(
-                self._port.upload, response_serializer=pb.Reply.SerializeToString
+        port = self._port
+        methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            "Session": grpc.stream_stream_rpc_method_handler(
+                port.session, pb.Message.FromString, pb.Reply.SerializeToString
             ),
-            "Download": grpc.unary_stream_rpc_method_handler(self._port.download),
+            "UploadStatus": grpc.stream_unary_rpc_method_handler(
+                port.upload_status, pb.UploadId.FromString, pb.UploadOffset.SerializeToString
+            ),
+            "Upload": grpc.stream_unary_rpc_method_handler(port.upload, response_serializer=pb.Reply.SerializeToString),
+            "Download": grpc.stream_stream_rpc_method_handler(port.download),
         }
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(FEDERATION_SERVICE, raw),))
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(FEDERATION_SERVICE, methods),))
         credentials = grpc.ssl_server_credentials(
             [self._certificate.pair()], pem_of(authority_der), require_client_auth=True
         )
