@@ -62,8 +62,8 @@ class Running:
         self._reader.start()
 
     def _start(self, arguments: tuple[str, ...], stdout: int, stderr: int) -> subprocess.Popen[bytes] | Forked:
-        """A silo's training comes from the nursery: it would load torch for seconds."""
-        if arguments[:2] == ("silo", "train"):
+        """A silo's enrolment and training come from the nursery: they would load torch for seconds."""
+        if arguments[:2] in (("silo", "train"), ("silo", "enroll")):
             return nursery().start(arguments, cwd=self.log.parent, stdout=stdout, stderr=stderr)
         return subprocess.Popen(
             [*self.program, *arguments],
