@@ -6,6 +6,7 @@ train what they are given in `data.json` with a script of the test's, and submit
 that a test decides how far each of them goes, and in the middle of which round something happens.
 """
 
+import functools
 import json
 import os
 import shutil
@@ -267,7 +268,7 @@ class ProcessFederation:
         for _ in range(100):
             files = DirectoryStore(store or self.store)
             try:
-                return [parse_entry(data) for data in LogReader(files).entries()]
+                return [_parsed(data) for data in LogReader(files).entries()]
             except NotFound:
                 return []
             except LogDamagedError:
@@ -292,6 +293,8 @@ class ProcessFederation:
             raise AssertionError("\n".join([str(error), *states])) from None
 
 
+# A log is read again and again while one waits for its next entry.
+_parsed = functools.cache(parse_entry)
 _Found = TypeVar("_Found")
 
 

@@ -16,7 +16,7 @@ from process_federation import PATIENCE_SECONDS, Ports, ProcessFederation
 
 from attestation.collect.platform import Platform, SimulatedPlatform
 from audit.entries import RoundOpened
-from audit.store import MemorySource, MemoryStore, StoreSource
+from audit.store import MemorySource, MemoryStore
 from protocol.errors import ProtocolError
 from protocol.keys import SealingPublicKey, SigningKey
 from protocol.layout import Layout, Section
@@ -117,11 +117,10 @@ class HandSilo:
         newest = next((step for step in reversed(self.steps) if isinstance(step, Train)), None)
         return None if newest is None else newest.entry
 
-    def good(self, entry: RoundOpened | None = None, *, value: float = 0.01, **changes: object) -> "Sealed":
-        """A good update for an attempt (the newest), every parameter of it `value`, with header fields changed."""
-        entry = entry or self.opened
-        assert entry is not None, f"{self.name} was told of no round"
-        return seal(self, entry, vectors(self.layout, value), **changes)
+    def good(self, **changes: object) -> "Sealed":
+        """A good update for the newest attempt, with header fields or how it is sealed changed."""
+        assert self.opened is not None, f"{self.name} was told of no round"
+        return seal(self, self.opened, vectors(self.layout), **changes)
 
     def submit(self) -> bytes:
         """Seal a good update for the newest attempt, upload it, check its receipt; returns its upload id."""
@@ -178,10 +177,15 @@ class Sealed:
     key: ContentKey = field(repr=False)
 
 
-def vectors(layout: Layout, value: float = 0.01) -> dict[Section, torch.Tensor]:
-    """An update whose parameters are all `value`, and whose buffers are zero."""
+CANARY = 0
+"""The parameter that no good update moves."""
+
+
+def vectors(layout: Layout, value: float = 0.01, *, canary: float = 0.0) -> dict[Section, torch.Tensor]:
+    """An update whose parameters are all `value` but for the canary, and whose buffers are zero."""
     sections = allocate_sections(layout, tuple(Section))
     sections[Section.PARAMETERS].fill_(value)
+    sections[Section.PARAMETERS][CANARY] = canary
     return sections
 
 
@@ -265,6 +269,3 @@ class Wire:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-__all__ = ["HandSilo", "Sealed", "StoreSource", "Wire", "drive", "seal", "vectors"]
