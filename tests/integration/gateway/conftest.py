@@ -132,10 +132,11 @@ class Client:
     enrolment: str
     federation: str
     credentials: grpc.ChannelCredentials
+    options: tuple[tuple[str, object], ...] = (("grpc.ssl_target_name_override", GATEWAY_NAME),)
     channels: list[grpc.Channel] = field(default_factory=list)
 
     def channel(self, where: str) -> grpc.Channel:
-        options = (("grpc.ssl_target_name_override", GATEWAY_NAME), ("grpc.use_local_subchannel_pool", 1))
+        options = (*self.options, ("grpc.use_local_subchannel_pool", 1))
         self.channels.append(grpc.secure_channel(where, self.credentials, options=options))
         return self.channels[-1]
 
@@ -160,7 +161,8 @@ class Client:
 class Talk:
     """One open session, driven message by message."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, patience_seconds: float = 20) -> None:
+        self._patience = patience_seconds
         self._said: list[bytes] = []
         self._more = threading.Condition()
         self._over = False
@@ -170,6 +172,10 @@ class Talk:
         with self._more:
             self._said.append(message)
             self._more.notify()
+
+    @property
+    def is_open(self) -> bool:
+        return bool(self._call.is_active())
 
     def hear(self) -> pb.Reply:
         return next(self._call)
@@ -188,7 +194,7 @@ class Talk:
     def _requests(self) -> Iterator[pb.Message]:
         while True:
             with self._more:
-                self._more.wait_for(lambda: self._said or self._over, timeout=20)
+                self._more.wait_for(lambda: self._said or self._over, timeout=self._patience)
                 if not self._said:
                     return
                 message = self._said.pop(0)
@@ -271,10 +277,12 @@ class House:
         self.clients.append(client)
         return client
 
-    def talk(self, silo: str = "silo-0") -> Talk:
-        """A session that the enclave knows of."""
+    def talk(self, silo: str = "silo-0", *, options: tuple[tuple[str, object], ...] = ()) -> Talk:
+        """A session that the enclave knows of; `options`: gRPC's, in place of the plainest."""
         joins = self.core.heard(silo).count("receive join")
-        talk = Talk(self.client(silo))
+        client = self.client(silo)
+        client.options = options or client.options
+        talk = Talk(client, patience_seconds=20 if not options else 300)
         talk.say(b"join")
         eventually(lambda: self.core.heard(silo).count("receive join") > joins)
         return talk

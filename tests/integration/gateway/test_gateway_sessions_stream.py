@@ -8,6 +8,7 @@ import pytest
 
 from protocol.errors import RefusalCode
 from protocol.wire import strongroom_pb2 as pb
+from silo_client.grpc_channel import _OPTIONS
 
 
 def test_messages_pass_both_ways(house: object) -> None:
@@ -101,3 +102,13 @@ def test_silos_that_all_come_back_at_once_do_not_bring_the_gateway_down(house: o
         house.stop_enclave()
         house.boot()
         house.eventually(lambda boot=boot: house.gateway.boots == boot)
+
+
+@pytest.mark.slow
+def test_a_session_in_which_nobody_speaks_for_minutes_is_left_alone(house: object) -> None:
+    """A silo's client asks every 20 s whether the gateway is still there; gRPC takes it amiss unless told otherwise."""
+    talk = house.talk("silo-0", options=_OPTIONS)
+    with pytest.raises(TimeoutError):
+        house.eventually(lambda: not talk.is_open, seconds=150)
+    house.outbox.send("silo-0", b"still there")
+    assert talk.hear().message == b"still there"
