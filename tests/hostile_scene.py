@@ -1,15 +1,16 @@
 """A federation with one silo that cheats, round after round, and what the log and the others make of it."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
-from process_federation import ProcessFederation
+from process_federation import PATIENCE_SECONDS, ProcessFederation
 from silo_by_hand import HandSilo, drive
 from torch import nn
 
 from audit.entries import Entry, RoundAbandoned, RoundOpened, RoundPublished, UpdateAccepted, UpdateRefused
-from protocol.errors import RefusedError
+from protocol.errors import ProtocolError, RefusedError
 from protocol.sealing import BlobKind
 from silo_client.bodies import body_limit_bytes, open_body
 from silo_client.machine import Train
@@ -70,6 +71,23 @@ class Scene:
                 silo.submit()
         return self.ending(entry)
 
+    def out_of_session(self, *messages: bytes) -> ProtocolError:
+        """What ends a new session of the hostile silo that says this."""
+        silo = self.hostile
+        silo.channel.connect(silo.enrol())
+        return self.ended_by(*messages)
+
+    def ended_by(self, *messages: bytes) -> ProtocolError:
+        """What ends its session once it has said this too."""
+        for message in messages:
+            self.hostile.channel.send(message)
+        try:
+            while self.hostile.channel.receive(PATIENCE_SECONDS) is not None:
+                pass
+        except ProtocolError as error:
+            return error
+        raise AssertionError("the session goes on")
+
     def ending(self, entry: RoundOpened) -> Ending:
         """How an attempt ended, once it has."""
 
@@ -92,6 +110,11 @@ class Scene:
             act()
         return caught.value, self.made.log()[before:]
 
+    def spooled(self, silo: HandSilo) -> Path:
+        """Where the operator finds a silo's newest complete upload."""
+        [blob] = (self.made.store / "spool" / silo.name).glob("*.blob")
+        return blob
+
     def model(self) -> Sections:
         """The newest announced model, as an honest silo opens it."""
         silo = self.honest[0]
@@ -102,7 +125,12 @@ class Scene:
         return open_body(source, train.model, BlobKind.MODEL, train.entry.model, silo.form)[0]
 
     def audit(self) -> str:
-        """What an auditor reads who was not there; it must be a PASS."""
-        done = self.made.command("audit", "verify", self.made.store, "--agreement", "federation.toml")
+        """What an auditor reads who was not there and has a silo's kept checkpoint; it must be a PASS."""
+        head = self.honest[0].machine.state.head
+        assert head is not None
+        kept = self.made.folder / "kept.note"
+        kept.write_bytes(head.encode())
+        files = (self.made.store, "--agreement", "federation.toml", "--head", kept)
+        done = self.made.command("audit", "verify", *files)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

@@ -122,9 +122,9 @@ class HandSilo:
         assert self.opened is not None, f"{self.name} was told of no round"
         return seal(self, self.opened, vectors(self.layout), **changes)
 
-    def submit(self) -> bytes:
-        """Seal a good update for the newest attempt, upload it, check its receipt; returns its upload id."""
-        sealed = self.good()
+    def submit(self, sealed: "Sealed | None" = None) -> bytes:
+        """Upload a good update for the newest attempt, or this one, and check its receipt; returns its upload id."""
+        sealed = sealed or self.good()
         update = self.hold(sealed)
         self.machine.accepted(update, self.upload(sealed.blob, sealed.header.upload_id))
         return sealed.header.upload_id

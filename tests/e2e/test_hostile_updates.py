@@ -5,60 +5,34 @@ fails before the silo's own signature is verified is answered and not logged, an
 all (docs/decisions/0005-refusals-logged.md). What it has signed and sealed itself is logged, and ends its part.
 """
 
-import math
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 import pytest
 import torch
-from blob_surgery import METADATA, Anatomy
-from hostile_scene import Net, Scene
+from blob_surgery import Anatomy
+from hostile_scene import Net
 from least_squares_oracle import TASK
-from process_federation import federation
-from silo_by_hand import CANARY, Sealed, seal, vectors
+from memory_federation import signing_key
+from process_federation import PATIENCE_SECONDS, federation, wait_until
+from silo_by_hand import CANARY, seal, vectors
+from update_attacks import HONEST, HOSTILE, LOGGED, UNLOGGED, Hostile, facts, flipped
 
-from audit.entries import ControlReset, RoundPublished, UpdateAccepted, UpdateRefused
-from protocol import canonical
-from protocol.keys import SEALING_SEED_BYTES, SealingKey, SigningKey
+from audit.agreed import cosigner_of
+from audit.entries import ControlReset, RoundAbandoned, RoundPublished, UpdateAccepted, UpdateRefused
+from audit.merkle import TreeHead
+from audit.note import Checkpoint
 from protocol.layout import Section
-from protocol.sealing import BlobKind, size_of
-from protocol.sealing.geometry import WRAP_BYTES
-from protocol.sealing.header import HEADER_LIMIT_BYTES
-from protocol.session import UploadAccepted
-from protocol.update import UpdateMetadata
-from protocol.wire.methods import BULK_MESSAGE_BYTES, DOWNLOAD, DownloadRequest
+from protocol.session import Cosigned, CosignRequest, Join, Pending, UploadAccepted, WantInitial
+from protocol.wire.methods import BULK_MESSAGE_BYTES, DOWNLOAD, FEDERATION_SERVICE, DownloadRequest
 
 torch.set_num_threads(1)
+UPLOAD_STATUS = f"/{FEDERATION_SERVICE}/UploadStatus"
 OWNERS = ("alpenklinik", "baltic-bank", "cantone", "delta-telecom")
-HONEST, HOSTILE = ["silo-0", "silo-1", "silo-2"], "silo-3"
-STEPS, ETA = 10, 0.1
-
-
-@dataclass
-class Hostile(Scene):
-    """With what the hostile silo has kept of the first round: an update that was used, and one that it never sent."""
-
-    used: Sealed
-    unsent: Sealed
-
-    def __init__(self, made: object) -> None:
-        super().__init__(made)  # type: ignore[arg-type]
-        self.collecting()
-        silo = self.hostile
-        self.unsent, self.used = silo.good(), silo.good()
-        silo.machine.accepted(silo.hold(self.used), silo.upload(self.used.blob))
-        assert self.cohort(self.finish()) == [*HONEST, HOSTILE]
-
-    def good(self, **changes: object) -> Sealed:
-        """An update of the hostile silo for the open attempt, good but for what is changed."""
-        self.collecting()
-        return self.hostile.good(**changes)
-
-    def parts(self) -> Anatomy:
-        """Its bytes by their parts."""
-        return Anatomy(self.good().blob, self.hostile.layout.update_chunks)
 
 
 @pytest.fixture(scope="module")
@@ -70,195 +44,6 @@ def scene() -> Iterator[Hostile]:
         yield Hostile(made)
 
 
-# Answered, not logged, and of no consequence
-
-Attack = Callable[[Hostile], bytes]
-
-
-def header(**changes: object) -> Attack:
-    return lambda scene: scene.good(**changes).blob
-
-
-def ahead(scene: Hostile, **by: int) -> bytes:
-    """Sealed for another moment, so many rounds or attempts on."""
-    entry = scene.collecting()
-    return scene.good(**{field: getattr(entry, field) + count for field, count in by.items()}).blob
-
-
-def neighbours_used(scene: Hostile) -> bytes:
-    """Another silo's update that a round has used, as it was."""
-    scene.collecting()
-    silo = scene.honest[0]
-    sealed = silo.good(upload_id=silo.machine.state.parent)
-    assert sealed.header.upload_id is not None
-    return sealed.blob
-
-
-def spliced(scene: Hostile, *segments: int, ciphertext_only: bool = False) -> bytes:
-    """Segments of another update of the same silo in one's own."""
-    ours, theirs = scene.parts(), scene.parts()
-    for segment in segments:
-        part = (ours.text if ciphertext_only else ours.whole)(segment)
-        ours = Anatomy(ours.replaced(part, theirs.blob[part]), ours.chunks)
-    return ours.blob
-
-
-def reheaded(scene: Hostile) -> bytes:
-    """An old update under a header of today's, with the old key, segments and signature."""
-    fresh, old = scene.parts(), Anatomy(scene.used.blob, scene.hostile.layout.update_chunks)
-    return fresh.blob[: fresh.wrap.start] + old.blob[old.wrap.start :]
-
-
-def reordered(scene: Hostile) -> bytes:
-    parts = scene.parts()
-    return parts.swapped(parts.whole(1), parts.whole(2))
-
-
-def under_each_others_tags(scene: Hostile) -> bytes:
-    parts = scene.parts()
-    return parts.swapped(parts.text(1), parts.text(2))
-
-
-def in_the_place_of_buffers(scene: Hostile) -> bytes:
-    parts = scene.parts()
-    return parts.swapped(parts.whole(3), parts.whole(4))
-
-
-def flipped(part: str, segment: int | None = None, place: int = 0) -> Attack:
-    def attack(scene: Hostile) -> bytes:
-        parts = scene.parts()
-        found = getattr(parts, part)
-        return parts.flipped(found if segment is None else found(segment), place)
-
-    return attack
-
-
-def flipped_field(field: bytes) -> Attack:
-    """A bit of a header field's value, so that it is another valid one."""
-
-    def attack(scene: Hostile) -> bytes:
-        parts = scene.parts()
-        place = parts.blob[parts.header].index(b'"' + field + b'":') + len(field) + 3
-        return parts.flipped(parts.header, place + 1 + parts.blob[parts.header][place + 1 :].index(b"3"))
-
-    return attack
-
-
-CORRUPT = "update-signature: expected the signature of the admitted silo over header, key and chunks, and the chunks"
-WRONG_SIZE = (
-    "wrong-size: expected {size} bytes, found {sent}; send the whole object as it was sealed, for the agreement"
-)
-IMPOSSIBLE = (
-    "wrong-size: expected an upload of {smallest} to {largest} bytes, as the layout has it, found one of {sent}; "
-)
-UNLOGGED: dict[str, tuple[Attack, str]] = {
-    "an update for the next round": (
-        lambda scene: ahead(scene, round=1),
-        "wrong-round: expected round {round}, found {next}; ",
-    ),
-    "an update for the round before": (
-        lambda scene: ahead(scene, round=-1),
-        "wrong-round: expected round {round}, found ",
-    ),
-    "an update for another attempt": (
-        lambda scene: ahead(scene, attempt=1),
-        "wrong-round: expected attempt 1, found 2",
-    ),
-    "an update in its neighbour's name": (
-        header(sender="silo-0"),
-        "wrong-sender: expected sender silo-3, found silo-0; send only what is sealed as oneself",
-    ),
-    "an update in the appliance's name": (
-        header(sender="appliance"),
-        "wrong-sender: expected sender silo-3, found appliance",
-    ),
-    "its neighbour's own update": (
-        lambda scene: (scene.collecting(), scene.honest[0].good().blob)[1],
-        "wrong-sender: expected sender silo-3, found silo-0; send only what is sealed as oneself",
-    ),
-    "another layout": (header(layout=b"\x0a" * 32), "wrong-layout: expected layout sha256:"),
-    "another agreement": (header(agreement=b"\x0a" * 32), "agreement-mismatch: expected agreement sha256:"),
-    "another log": (
-        header(origin="simulated.elsewhere.example/log"),
-        "other-log: expected log simulated.strongroom.example/digits, found simulated.elsewhere.example/log",
-    ),
-    "another base model": (
-        header(base_model=b"\x0a" * 32),
-        "wrong-base-model: expected base model sha256:",
-    ),
-    "another boot": (header(boot_id=b"\x0a" * 32), "wrong-boot: expected boot id sha256:"),
-    "an encoding that was not agreed": (
-        header(encoding="float16"),
-        "malformed: expected a sealed blob, found blob header.encoding: expected ",
-    ),
-    "a model in place of an update": (header(kind=BlobKind.MODEL), "malformed: expected kind update, found model; sen"),
-    "a control variate": (header(kind=BlobKind.CONTROL), "malformed: expected kind update, found control; send the ki"),
-    "a second initial model": (
-        header(kind=BlobKind.INITIAL, round=0, attempt=0),
-        "already-complete: expected one complete upload for each attempt and silo, found the initial model is here",
-    ),
-    "a signature by another key": (header(signer=SigningKey(b"\x07" * 32)), CORRUPT),
-    "its own old update again": (
-        lambda scene: (scene.collecting(), scene.used.blob)[1],
-        "already-complete: expected one complete upload for each attempt and silo, found silo-3 has a complete upload",
-    ),
-    "an old update that it never sent": (
-        lambda scene: (scene.collecting(), scene.unsent.blob)[1],
-        "wrong-round: expected round {round}, found 1; train on the newest announcement",
-    ),
-    "its own old update under a new header": (reheaded, CORRUPT),
-    "the upload id of another silo's used update": (neighbours_used, "already-complete: expected one complete upload"),
-    "a byte cut off": (lambda scene: scene.good().blob[:-1], WRONG_SIZE),
-    "a byte added": (lambda scene: scene.good().blob + b"\0", WRONG_SIZE),
-    "the last chunk cut out": (
-        lambda scene: (parts := scene.parts()).blob[: parts.whole(5).start] + parts.blob[parts.signature],
-        WRONG_SIZE,
-    ),
-    "a whole chunk cut out": (
-        lambda scene: (parts := scene.parts()).blob[: parts.whole(1).start] + parts.blob[parts.whole(2).start :],
-        IMPOSSIBLE,
-    ),
-    "a whole chunk added": (
-        lambda scene: (parts := scene.parts()).blob[: parts.whole(2).stop] + parts.blob[parts.whole(2).start :],
-        IMPOSSIBLE,
-    ),
-    "no wrapped key": (
-        lambda scene: (parts := scene.parts()).replaced(slice(parts.wrap.start - 4, parts.wrap.start), bytes(4)),
-        "wrong-size: expected {unwrapped} bytes, found {sent}; send the whole object as it was sealed",
-    ),
-    "two chunks in each other's place": (reordered, CORRUPT),
-    "two chunks under each other's tags": (under_each_others_tags, CORRUPT + " that it is over, found segment 1: does"),
-    "parameters in the place of buffers": (in_the_place_of_buffers, CORRUPT),
-    "a chunk of another of its updates": (lambda scene: spliced(scene, 2), CORRUPT),
-    "a chunk of another under its own tag": (lambda scene: spliced(scene, 2, ciphertext_only=True), CORRUPT),
-    "metadata of another of its updates": (lambda scene: spliced(scene, METADATA), CORRUPT),
-    "all chunks of another of its updates": (lambda scene: spliced(scene, METADATA, 1, 2, 3, 4, 5), CORRUPT),
-    "a bit flipped in the magic": (
-        lambda scene: scene.parts().flipped(slice(0, 18)),
-        "malformed: expected a sealed blob, found blob: expected it to begin with b'strongroom-blob/1\\n'; send the st",
-    ),
-    "a bit flipped in the header's sender": (
-        flipped_field(b"sender"),
-        "wrong-sender: expected sender silo-3, found si",
-    ),
-    "a bit flipped in the header's parent": (flipped_field(b"upload_id"), CORRUPT),
-    "a bit flipped in the header's form": (flipped("header"), "malformed: expected a sealed blob, found "),
-    "a bit flipped in the wrapped key": (flipped("wrap", None, 700), CORRUPT),
-    "a bit flipped in the metadata": (
-        flipped("text", METADATA),
-        CORRUPT + " that it is over, found segment 0: does no",
-    ),
-    "a bit flipped in a chunk": (flipped("text", 2, 1000), CORRUPT + " that it is over, found segment 2: does not op"),
-    "a bit flipped in the integer buffers": (flipped("text", 5), CORRUPT + " that it is over, found segment 5: does n"),
-    "a bit flipped in a tag": (flipped("tag", 1), CORRUPT),
-    "a bit flipped in the signature": (flipped("signature", None, 63), CORRUPT),
-    "noise of the right size": (
-        lambda scene: os.urandom(len(scene.good().blob)),
-        "malformed: expected a sealed blob, found blob: expected it to begin with",
-    ),
-}
-
-
 @pytest.mark.parametrize("attack", UNLOGGED)
 def test_is_refused_and_not_held_against_anybody(scene: Hostile, attack: str) -> None:
     make, sentence = UNLOGGED[attack]
@@ -266,21 +51,6 @@ def test_is_refused_and_not_held_against_anybody(scene: Hostile, attack: str) ->
     error, logged = scene.refused(lambda: scene.hostile.upload(blob))
     assert str(error).startswith(sentence.format(**facts(scene, blob)))
     assert logged == []
-
-
-def facts(scene: Hostile, blob: bytes) -> dict[str, int]:
-    """The numbers in the sentences."""
-    entry, chunks = scene.collecting(), scene.hostile.layout.chunks
-    size = len(scene.good().blob)
-    return {
-        "round": entry.round,
-        "next": entry.round + 1,
-        "sent": len(blob),
-        "size": size,
-        "unwrapped": size - WRAP_BYTES,
-        "smallest": size_of(1, WRAP_BYTES, scene.hostile.layout.update_chunks),
-        "largest": size_of(HEADER_LIMIT_BYTES, WRAP_BYTES, chunks),
-    }
 
 
 SIZES = ["-1", "+2105000", "2.1e6", "0x201f00", "9" * 19, "", "2105000 ", "2105000,2105000", "inf"]
@@ -314,7 +84,7 @@ def test_a_size_that_no_update_has_is_refused_before_a_byte_is_taken(scene: Host
 
 
 def test_more_bytes_than_announced_and_fewer_are_refused(scene: Hostile) -> None:
-    blob = scene.good().blob
+    blob = scene.sealed().blob
     pieces = [blob[start : start + BULK_MESSAGE_BYTES] for start in range(0, len(blob), BULK_MESSAGE_BYTES)]
     with scene.hostile.wire() as wire:
         more = wire.announced([*pieces, b"1"], size=len(blob)).refusal
@@ -348,7 +118,8 @@ def test_nothing_but_bodies_can_be_downloaded(scene: Hostile, name: str) -> None
 
 
 def test_after_all_that_its_good_update_counts_and_no_other_takes_its_place(scene: Hostile) -> None:
-    first, second = scene.good(), scene.good()
+    scene.collecting()
+    first, second = scene.hostile.good(), scene.hostile.good()
     for blob in (flipped("text", 1)(scene), first.blob[:-1], os.urandom(len(first.blob))):
         scene.refused(lambda blob=blob: scene.hostile.upload(blob))  # type: ignore[misc]
     update = scene.hostile.hold(first)
@@ -365,80 +136,6 @@ def test_after_all_that_its_good_update_counts_and_no_other_takes_its_place(scen
     assert scene.cohort(ending) == [*HONEST, HOSTILE]
     assert isinstance(ending, RoundPublished)
     assert {member.update for member in ending.cohort if member.silo == HOSTILE} == {first.digest}
-
-
-# Logged: what the silo itself has signed and sealed
-
-
-def metadata(**changes: object) -> bytes:
-    values: dict[str, object] = {"steps": STEPS, "step_size_sum": STEPS * ETA, "metrics": {"loss": 1.0}, **changes}
-    return UpdateMetadata(**values).encode()  # type: ignore[arg-type]
-
-
-def poisoned(section: Section, value: float, place: int = -1) -> Callable[[Hostile], Sealed]:
-    def make(scene: Hostile) -> Sealed:
-        sections = vectors(scene.hostile.layout, canary=5.0)
-        sections[section][place] = value
-        return seal(scene.hostile, scene.collecting(), sections)
-
-    return make
-
-
-def sealed_with(**changes: object) -> Callable[[Hostile], Sealed]:
-    return lambda scene: seal(scene.hostile, scene.collecting(), vectors(scene.hostile.layout, canary=5.0), **changes)  # type: ignore[arg-type]
-
-
-def orphaned(scene: Hostile) -> Sealed:
-    if scene.collecting() and scene.hostile.machine.state.parent is None:
-        scene.hostile.submit()
-        scene.finish()
-    return sealed_with(parent=None)(scene)
-
-
-NOT_FINITE = (
-    "update-not-finite: expected finite numbers, found NaN or infinity among the {}; lower the step size; nothi"
-)
-SUM = "update-steps: expected step sizes that sum to more than 0 and at most 1, found fewer or more; train with the rou"
-COUNT = "update-steps: expected 1 to 10 local steps, found fewer or more; train with the round's local_steps and learni"
-FORM = "update-corrupt: expected a key that opens, and metadata, found metadata of another form; seal the update again"
-LOGGED: dict[str, tuple[Callable[[Hostile], Sealed], str]] = {
-    **{
-        f"{value} in the {section}": (poisoned(section, value), NOT_FINITE.format(section))
-        for section in (Section.PARAMETERS, Section.FLOAT_BUFFERS)
-        for value in (math.nan, math.inf, -math.inf)
-    },
-    "a norm beyond the agreement's": (
-        poisoned(Section.PARAMETERS, 101.0),
-        "update-too-large: expected a norm of at most 100, found a larger one; lower the step size, or clip the update",
-    ),
-    "the largest float there is": (poisoned(Section.PARAMETERS, 3.4e38), "update-too-large: expected a norm of at mo"),
-    "no steps": (sealed_with(metadata=metadata(steps=0)), COUNT),
-    "a step too many": (sealed_with(metadata=metadata(steps=STEPS + 1)), COUNT),
-    "step sizes that sum to too much": (sealed_with(metadata=metadata(step_size_sum=1.0001)), SUM),
-    "step sizes that sum to nothing": (sealed_with(metadata=metadata(step_size_sum=0.0)), SUM),
-    "step sizes below nothing": (sealed_with(metadata=metadata(step_size_sum=-0.5)), SUM),
-    "a metric that is no number": (
-        sealed_with(metadata=metadata().replace(b'"loss":"1"', b'"loss":"nan"')),
-        FORM,
-    ),
-    "metadata with a key of its own": (
-        sealed_with(metadata=canonical.encode({"metrics": {}, "step_size_sum": "1", "steps": 1, "weight": "99"})),
-        FORM,
-    ),
-    "no metadata": (sealed_with(metadata=b""), FORM),
-    "a key wrapped to somebody else": (
-        sealed_with(recipient=SealingKey(b"\x07" * SEALING_SEED_BYTES).public.raw),
-        "update-corrupt: expected a key that opens, and metadata, found a key that does not; seal the update again to",
-    ),
-    "a parent that was never used": (
-        sealed_with(parent=b"\x07" * 16),
-        "wrong-parent: expected the silo's last used update as parent: ",
-    ),
-    "no parent where there is one": (
-        orphaned,
-        "wrong-parent: expected the silo's last used update as parent: ",
-    ),
-}
 
 
 @pytest.mark.parametrize("attack", LOGGED)
@@ -459,6 +156,197 @@ def test_is_logged_against_the_silo_and_the_round_goes_on_without_it(scene: Host
     assert scene.cohort(scene.finish()) == HONEST
 
 
+# In a session
+
+
+def test_calls_left_half_made_lock_nobody_out(scene: Hostile) -> None:
+    scene.collecting()
+    scene.hostile.submit()
+    wires, over = [scene.hostile.wire() for _ in range(5)], threading.Event()
+
+    def unsaid() -> Iterator[bytes]:
+        over.wait()
+        yield from ()
+
+    calls = [wire.channel.stream_unary(UPLOAD_STATUS).future(unsaid()) for wire in wires for _ in range(12)]
+    wait_until(lambda: sum(call.done() for call in calls) >= 52, "all but eight of them to be refused")
+    assert scene.cohort(scene.finish()) == [*HONEST, HOSTILE]
+    over.set()
+    for wire in wires:
+        wire.close()
+
+
+SAID = {
+    "nothing": (b"", "malformed: expected a message of this protocol's version, found "),
+    "no message": (b'{"kind":"join"}', "malformed: expected a message of this protocol's version, found "),
+    "the enclave's own": (
+        WantInitial(digest=bytes(32)).encode(),
+        "malformed: expected a message of this protocol's version, found session: expected a silo's message, found ",
+    ),
+    "a log of its own making": (
+        Join(head=10**9, pending=None).encode(),
+        "log-rolled-back: expected silos that know at most the log's ",
+    ),
+    "far too much": (b" " * 5000, "malformed: expected a message of this protocol's version, found "),
+    "more than a message holds": (b" " * 2_000_000, "127.0.0.1:"),
+}
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_a_session_in_which_a_silo_says(scene: Hostile, said: str) -> None:
+    message, sentence = SAID[said]
+    assert str(scene.out_of_session(message)).startswith(sentence)
+    scene.hostile.join()
+
+
+def test_an_update_in_doubt_that_never_was_costs_nobody_anything(scene: Hostile) -> None:
+    silo = scene.hostile
+    silo.channel.connect(silo.enrol())
+    head = Join.parse(silo.machine.join()).head
+    never = Pending(round=10**6, attempt=7, upload_id=bytes(16))
+    silo.channel.send(Join(head=head, pending=never).encode())
+    scene.collecting()
+    scene.hostile.submit()
+    assert scene.cohort(scene.finish()) == [*HONEST, HOSTILE]
+
+
+def cosigned(scene: Hostile, asked: Checkpoint, *, key: str = HOSTILE, time: int = 1, root: bytes = b"") -> bytes:
+    """The hostile silo's answer to a request for its cosignature."""
+    agreement = scene.made.agreement
+    name = cosigner_of(agreement, agreement.silo(HOSTILE)).name
+    head = TreeHead(size=asked.size, root=root or asked.root)
+    checkpoint = Checkpoint.sign(asked.origin, head, signing_key(key))
+    line = checkpoint.cosign(name, signing_key(key), time=time).encode()
+    return Cosigned(size=asked.size, line=line).encode()
+
+
+FALSE = {"by its neighbour's key": {"key": "silo-0"}, "of another tree": {"root": bytes(32)}}
+
+
+@pytest.mark.parametrize("false", FALSE)
+def test_a_false_cosignature_ends_its_session_and_the_others_make_the_quorum(scene: Hostile, false: str) -> None:
+    asked = asked_alone(scene)
+    error = scene.ended_by(cosigned(scene, asked, **FALSE[false]))  # type: ignore[arg-type]
+    assert str(error).startswith(
+        f"identity-signature: expected a cosignature of the checkpoint of {asked.size} entries by silo-3's identity key"
+    )
+    scene.hostile.join()
+    scene.collecting()
+
+
+def test_a_cosignature_from_the_end_of_time_does_not_move_the_clock(scene: Hostile) -> None:
+    asked = asked_alone(scene)
+    scene.hostile.channel.send(cosigned(scene, asked, time=2**63 - 1))
+    scene.hostile.leave()
+    scene.hostile.join()
+    scene.collecting()
+    scene.hostile.submit()
+    assert abs(scene.finish().time - time.time()) < 3600
+
+
+def asked_alone(scene: Hostile) -> Checkpoint:
+    """A round has ended, and the hostile silo is the first to hear that its cosignature is wanted."""
+    scene.collecting()
+    scene.hostile.submit()
+    for silo in scene.honest:
+        silo.submit()
+    message = scene.hostile.channel.receive(PATIENCE_SECONDS)
+    assert message is not None
+    return Checkpoint.parse(CosignRequest.parse(message).checkpoint.encode())
+
+
+# Between admission and merge
+
+
+def cut_short(blob: bytes) -> bytes:
+    return blob[: len(blob) // 2]
+
+
+def zeroed(blob: bytes) -> bytes:
+    return bytes(len(blob))
+
+
+def one_bit(blob: bytes) -> bytes:
+    place = len(blob) // 2
+    return blob[:place] + bytes([blob[place] ^ 1]) + blob[place + 1 :]
+
+
+@pytest.mark.parametrize("change", [one_bit, cut_short, zeroed])
+def test_what_the_operator_changes_in_the_spool_is_held_against_nobody(
+    scene: Hostile, change: Callable[[bytes], bytes]
+) -> None:
+    opened = scene.collecting()
+    scene.hostile.submit()
+    scene.honest[0].submit()
+    overwrite(scene.spooled(scene.honest[0]), change)
+    ending = scene.finish()
+    assert isinstance(ending, RoundAbandoned)
+    assert (ending.reason, ending.silo) == ("spool-changed", "silo-0")
+    again = scene.collecting()
+    assert (again.round, again.attempt) == (opened.round, opened.attempt + 1)
+    assert again.round_key != opened.round_key
+    scene.hostile.submit()
+    assert scene.cohort(scene.finish()) == [*HONEST, HOSTILE]
+
+
+def test_another_silos_update_in_the_place_of_ones_own_is_the_spools_doing_too(scene: Hostile) -> None:
+    scene.collecting()
+    scene.hostile.submit()
+    scene.honest[0].submit()
+    theirs = scene.spooled(scene.hostile).read_bytes()
+    overwrite(scene.spooled(scene.honest[0]), lambda blob: theirs)
+    ending = scene.finish()
+    assert isinstance(ending, RoundAbandoned)
+    assert (ending.reason, ending.silo) == ("spool-changed", "silo-0")
+
+
+def test_deleting_an_accepted_update_from_the_spool_changes_nothing(scene: Hostile) -> None:
+    scene.collecting()
+    scene.hostile.submit()
+    scene.honest[0].submit()
+    scene.spooled(scene.honest[0]).unlink()
+    assert scene.cohort(scene.finish()) == [*HONEST, HOSTILE]
+
+
+def test_two_ciphertexts_under_one_tag_swapped_between_check_and_merge_bar_the_sender(scene: Hostile) -> None:
+    """The sender knows its content key, and the operator overwrites the spool for it. From here on it is barred."""
+    opened = scene.collecting()
+    silo, sealed = scene.hostile, scene.hostile.good()
+    silo.machine.accepted(silo.hold(sealed), silo.upload(sealed.blob))
+    parts = Anatomy(sealed.blob, silo.layout.update_chunks)
+    swapped = parts.under_one_tag(sealed.key.raw(), 0, torch.full((4,), 1000.0).numpy().tobytes())
+    assert swapped != sealed.blob
+    overwrite(scene.spooled(silo), lambda blob: swapped)
+    ending = scene.finish()
+    assert isinstance(ending, RoundAbandoned)
+    assert (ending.reason, ending.silo) == ("changed-after-admission", HOSTILE)
+    # The next attempt is the others'. It is not told of it, and what it can seal from the public log is refused.
+    scene.present = scene.honest
+    again = scene.collecting()
+    assert (again.round, again.attempt) == (opened.round, opened.attempt + 1)
+    blob = seal(silo, again, vectors(silo.layout)).blob
+    error, logged = scene.refused(lambda: silo.upload(blob))
+    assert str(error) == (
+        "changed-after-admission: expected silos whose updates stay as they were admitted, found silo-3, whose bytes "
+        "changed between admission and merge in an earlier attempt; find out who changed them; a successor agreement "
+        "can take the silo in again"
+    )
+    assert logged == []
+    assert scene.cohort(scene.finish()) == HONEST
+
+
+def overwrite(spooled: Path, change: Callable[[bytes], bytes]) -> None:
+    """In place: the enclave holds the file open."""
+    with spooled.open("r+b") as file:
+        data = change(file.read())
+        file.seek(0)
+        file.write(data)
+        file.truncate()
+
+
+# What is left of it all
+
+
 def test_the_log_has_a_reset_for_each_lost_parent(scene: Hostile) -> None:
     lost = [entry for entry in scene.made.entries(UpdateRefused) if entry.code == "wrong-parent"]
     assert [entry.silo for entry in scene.made.entries(ControlReset)] == [entry.silo for entry in lost]
@@ -469,10 +357,15 @@ def test_nothing_of_a_refused_update_is_in_the_model(scene: Hostile) -> None:
     assert parameters[CANARY] == 0
     assert (parameters[CANARY + 1 :] != 0).all()
     assert parameters.isfinite().all()
+    # One that is taken would have shown.
+    silo = scene.honest[0]
+    silo.submit(seal(silo, scene.collecting(), vectors(silo.layout, canary=5.0)))
+    scene.finish()
+    assert scene.model()[Section.PARAMETERS][CANARY] != 0
 
 
 def test_the_audit_passes(scene: Hostile) -> None:
     told = scene.audit()
     assert told.splitlines()[0].startswith("PASS (simulated: protects nothing)")
     accepted = [entry.silo for entry in scene.made.entries(UpdateAccepted)]
-    assert set(accepted) <= {*HONEST, HOSTILE}
+    assert set(accepted) == {*HONEST, HOSTILE}
