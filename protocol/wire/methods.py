@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 
+from protocol.agreement_toml import printable
 from protocol.errors import MalformedError, Refusal, RefusalCode, RefusedError
 from protocol.record import Count, Record, Text
 from protocol.wire import strongroom_pb2 as pb
@@ -37,6 +38,7 @@ OFFSET_METADATA = "offset"
 SIZE_METADATA = "size"
 REFUSAL_METADATA = "refusal-bin"
 
+_REFUSAL_PART_CHARACTERS = 4096
 GATEWAY_NAME = "strongroom-gateway"
 """The DNS name in the gateway's self-signed certificate (`grpc.ssl_target_name_override`)."""
 
@@ -64,12 +66,16 @@ def refusal_to_wire(refusal: Refusal) -> pb.Refusal:
 
 
 def refusal_from_wire(refusal: pb.Refusal) -> RefusedError:
-    """The error to raise for a refusal that arrived; raises `MalformedError` where its code is unknown."""
+    """The error to raise for a refusal that arrived; raises `MalformedError` where its code is unknown.
+
+    Refusals are unsigned: anybody on the way writes them, and a person reads them on a terminal.
+    """
     try:
         code = RefusalCode(refusal.code)
     except ValueError as error:
-        raise MalformedError(f"refusal: unknown code {refusal.code[:63]!r}") from error
-    return RefusedError(Refusal(code=code, expected=refusal.expected, found=refusal.found, remedy=refusal.remedy))
+        raise MalformedError(f"refusal: unknown code {refusal.code[:63]!a}") from error
+    expected, found, remedy = (_one_line(part) for part in (refusal.expected, refusal.found, refusal.remedy))
+    return RefusedError(Refusal(code=code, expected=expected, found=found, remedy=remedy))
 
 
 def refusal_from_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> RefusedError | None:
@@ -91,3 +97,8 @@ def message_of(reply: pb.Reply) -> bytes:
     if result != "message":
         raise MalformedError("reply: expected a message or a refusal, found neither")
     return reply.message
+
+
+def _one_line(text: str) -> str:
+    cut = text if len(text) <= _REFUSAL_PART_CHARACTERS else text[:_REFUSAL_PART_CHARACTERS] + "…"
+    return printable(cut)
