@@ -6,6 +6,7 @@ other. What a start costs, and that it works at all, the tests show that start t
 
 import ctypes
 import functools
+import gc
 import json
 import os
 import select
@@ -177,6 +178,8 @@ def _load() -> None:
     strongroom.silo  # noqa: B018  lazy: this loads it
     torch.set_num_threads(1)
     torch.optim.SGD(torch.nn.Linear(1, 1).parameters(), lr=0.1).zero_grad()
+    # Or a child copies all of it page by page, as its collector looks at it once more at the end.
+    gc.freeze()
 
 
 def _main(descriptor: int) -> None:
