@@ -4,6 +4,7 @@ What is forked runs the command as its own process would: own pid, own files, ow
 other. What a start costs, and that it works at all, the tests show that start their commands without a nursery.
 """
 
+import atexit
 import ctypes
 import functools
 import gc
@@ -15,8 +16,10 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 _REQUEST_BYTES = 2**16
 _PR_SET_PDEATHSIG = 1
@@ -195,7 +198,26 @@ def _main(descriptor: int) -> None:
     from strongroom.cli import main
 
     sys.argv = ["strongroom", *arguments]
-    main()
+    _end_with(main)
+
+
+def _end_with(main: Callable[[], object]) -> NoReturn:
+    """Run it and end as Python ends, but for taking every module apart, which would copy the nursery's memory."""
+    status: object = None
+    try:
+        main()
+    except SystemExit as ended:
+        status = ended.code
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    if isinstance(status, str):
+        print(status, file=sys.stderr)
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status if isinstance(status, int) else int(status is not None))
 
 
 if __name__ == "__main__":
