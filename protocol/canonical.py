@@ -47,7 +47,9 @@ def decode(data: bytes, *, limit_bytes: int) -> dict[str, object]:
     except MalformedError:
         raise
     except (ValueError, RecursionError) as error:
-        raise MalformedError(f"JSON: not a canonical object ({type(error).__name__})") from error
+        raise MalformedError(
+            f"JSON: expected a canonical object, found other bytes ({type(error).__name__})"
+        ) from error
     if canonical != data:
         raise MalformedError("JSON: expected the canonical form of RFC 8785, found another spelling of the same value")
     return value

@@ -67,7 +67,12 @@ class Record:
     @classmethod
     def parse(cls, data: bytes) -> Self:
         """Read one record; raises `MalformedError` on anything but the canonical form of exactly this schema."""
-        return cls.read(Fields(canonical.decode(data, limit_bytes=cls.LIMIT_BYTES), cls.KIND or cls.__name__))
+        name = cls.KIND or cls.__name__
+        try:
+            table = canonical.decode(data, limit_bytes=cls.LIMIT_BYTES)
+        except MalformedError as error:
+            raise MalformedError(f"{name}: {error}") from error
+        return cls.read(Fields(table, name))
 
     @classmethod
     def read(cls, table: Fields) -> Self:
