@@ -130,7 +130,11 @@ class Scene:
         assert head is not None
         kept = self.made.folder / "kept.note"
         kept.write_bytes(head.encode())
-        files = (self.made.store, "--agreement", "federation.toml", "--head", kept)
-        done = self.made.command("audit", "verify", *files)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return audit_of(self.made, "--head", kept)
+
+
+def audit_of(made: ProcessFederation, *options: str | Path) -> str:
+    """What `strongroom audit verify` says; it must be a PASS."""
+    done = made.command("audit", "verify", made.store, "--agreement", "federation.toml", *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
