@@ -20,6 +20,8 @@ from protocol.sealing.bytes_io import read
 from protocol.wire.methods import upload_metadata
 from silo_client.machine import Train
 
+# It waits for credentials and rounds to run out.
+pytestmark = pytest.mark.slow
 torch.set_num_threads(1)
 OWNERS = ("alpenklinik", "baltic-bank", "cantone", "delta-telecom")
 CREDENTIAL_SECONDS, DEADLINE_SECONDS = 5, 3
