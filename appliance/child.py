@@ -66,6 +66,7 @@ class Child:
         self.failures = 0
         self.start_at = 0.0
         self.process: subprocess.Popen[bytes] | None = None
+        self._proved = False
         self._module = module
         self._run_as = run_as
         self._started = 0.0
@@ -82,7 +83,7 @@ class Child:
             _LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
-        self._started = time.monotonic()
+        self._started, self._proved = time.monotonic(), False
         self.process = subprocess.Popen(
             [sys.executable, "-I", "-m", self._module, *arguments],
             env={},
@@ -115,10 +116,18 @@ class Child:
             self.process = None
         return status
 
+    def prove(self) -> None:
+        """Its work has come to something: when this process ends, however soon, it hasn't failed at once."""
+        self._proved = True
+
     def schedule_restart(self) -> float:
-        """Count the failure and set `start_at` (monotonic). Returns the pause: longer, the oftener it fails."""
+        """Count the failure and set `start_at` (monotonic). Returns the pause: longer, the oftener it fails.
+
+        Failures count in a row: of processes that ended within seconds and before their work had come to anything.
+        """
         now = time.monotonic()
-        self.failures = 1 if now - self._started > _STEADY_SECONDS else self.failures + 1
+        steady = self._proved or now - self._started > _STEADY_SECONDS
+        self.failures = 1 if steady else self.failures + 1
         self.restarts += 1
         pause = min(_FIRST_PAUSE_SECONDS * 2.0 ** (self.failures - 1), _LONGEST_PAUSE_SECONDS)
         self.start_at = now + pause

@@ -155,6 +155,7 @@ class Supervisor:
             self._selector.register(lines.pipe, selectors.EVENT_READ, (lines, child, report))
 
     def _on_end(self, child: Child, status: int) -> None:
+        self._hear()
         self._output.line(f"supervisor | event=ended child={child.name} status={status}")
         if child is self._enclave:
             self._boot_id = ""
@@ -190,18 +191,22 @@ class Supervisor:
         if lines.ended:
             self._forget(lines)
 
+    def _hear(self) -> None:
+        """What the children have said by now."""
+        for key in list(self._selector.get_map().values()):
+            if not callable(key.data):
+                self._take(key)
+
     def _forget(self, lines: Lines) -> None:
         self._selector.unregister(lines.pipe)
         lines.pipe.close()
 
     def _drain(self) -> None:
         """The children's last words."""
+        self._hear()
         for key in list(self._selector.get_map().values()):
             if not callable(key.data):
-                lines = key.data[0]
-                self._take(key)
-                if not lines.ended:
-                    self._forget(lines)
+                self._forget(key.data[0])
 
     def _on_line(self, child: Child, line: str) -> None:
         self._output.line(f"{child.name} | {printable(line)}")
@@ -213,12 +218,17 @@ class Supervisor:
             self._on_line(child, line)
 
     def _read_report(self, child: Child, line: str) -> None:
-        """Take a report: of the enclave's boot, or of the gateway's addresses and the boot that it serves."""
+        """Take a report: of the enclave's boot or progress, or of the gateway's addresses and what it serves."""
         report = Fields(canonical.decode(line.encode(), limit_bytes=_REPORT_LIMIT_BYTES), "report")
         boot_id = report.hexadecimal("boot_id", size=32).hex()
         if child is self._enclave:
-            report.literal("event", "started")
+            event = report.choice("event", ("started", "published"))
             report.close()
+            if event == "published":
+                # Both had a part in it: whoever kills them now and then must not have them given up.
+                self._enclave.prove()
+                self._gateway.prove()
+                return
             self._boot_id = boot_id
         else:
             report.literal("event", "serving")

@@ -2,8 +2,8 @@
 
 Started by the supervisor with `python -I` and no environment. Arguments, files and store are the operator's, who is the
 adversary: a wrong one can only stop it. Hardens itself before anything else is loaded. Standard error gets events, one
-line of codes each; standard output one JSON object once it serves. Ends with 0 when asked to (SIGTERM), `EXIT_REFUSED`
-when it must not start, `EXIT_FAILED` when it should be started again.
+line of codes each; standard output one JSON object once it serves, and one when a round is published. Ends with 0 when
+asked to (SIGTERM), `EXIT_REFUSED` when it must not start, `EXIT_FAILED` when it should be started again.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 from appliance.enclave.hardening import harden
 
 if TYPE_CHECKING:
+    from appliance.enclave.machine import Enclave
     from attestation.collect.platform import Platform
     from protocol.agreement import Agreement
 
@@ -156,12 +158,34 @@ def serve(settings: Settings) -> None:
     server = open_socket(EnclaveService(core, outbox, spool, die), settings.socket)
     description = core.describe()
     event(f"started boot={description.boot_id.hex()} origin={description.origin} log-size={description.log_size}")
-    print(canonical.encode({"event": "started", "boot_id": description.boot_id.hex()}).decode(), flush=True)
-    threading.Thread(target=ticker.run, args=(core,), daemon=True).start()
+
+    def report(what: str) -> None:
+        print(canonical.encode({"event": what, "boot_id": description.boot_id.hex()}).decode(), flush=True)
+
+    report("started")
+    watched = _Watched(core, lambda: report("published"))
+    threading.Thread(target=ticker.run, args=(watched,), daemon=True).start()
     signal.sigwait(_END)
     # Whatever is under way is lost, and was not promised: what is durable is consistent at every moment.
     server.stop(grace=None)
     event("stopped")
+
+
+class _Watched:
+    """The core as the ticker knows it, watched: `published` is called after a tick in which a round was."""
+
+    def __init__(self, core: "Enclave", published: Callable[[], None]) -> None:
+        self._core = core
+        self._published = published
+        self._round = core.describe().round
+        self.next_due = core.next_due
+
+    def tick(self) -> None:
+        self._core.tick()
+        number = self._core.describe().round
+        if number > self._round:
+            self._round = number
+            self._published()
 
 
 def _clock() -> int:

@@ -115,6 +115,40 @@ def test_it_gives_up_on_a_child_that_keeps_failing(run: Run, end: str) -> None:
     assert "supervisor | event=given-up child=enclave failures=6" in run.lines
 
 
+LIVES = 12
+PUBLISHED = f"""echo '{{"boot_id":"{BOOT}","event":"published"}}'"""
+# Ends the run once there were so many lives.
+COUNT = f"echo >> lives; test $(wc -l < lives) -le {LIVES} || kill $PPID"
+
+
+def test_an_enclave_that_ends_soon_but_publishes_rounds_is_not_given_up(run: Run) -> None:
+    """Somebody kills it now and then; nothing is wrong with it."""
+    run.on_ready = lambda _: None
+    assert run(enclave=f"cd {run.folder}; {ENCLAVE_UP}; {PUBLISHED}; {COUNT}; exit 1") is Exit.ASKED
+    assert sum("event=restart child=enclave" in line for line in run.lines) >= LIVES
+    assert all("pause-seconds=0.0" in line for line in run.lines if "event=restart" in line)
+
+
+def test_a_gateway_that_ends_soon_is_not_given_up_while_rounds_are_published(run: Run) -> None:
+    run.on_ready = lambda _: None
+    gateway = f"cd {run.folder}; rm -f said; {GATEWAY_UP}; until test -e said; do sleep 0.01; done; {COUNT}; exit 1"
+    publish = f"cd {run.folder}; {ENCLAVE_UP}; while :; do {PUBLISHED}; touch said; sleep 0.01; done"
+    assert run(enclave=publish, gateway=gateway) is Exit.ASKED
+    assert sum("event=restart child=gateway" in line for line in run.lines) >= LIVES
+
+
+def test_an_enclave_that_starts_and_publishes_nothing_is_given_up(run: Run) -> None:
+    run.on_ready = lambda _: None
+    assert run(enclave=f"{ENCLAVE_UP}; exit 1") is Exit.FAILING
+
+
+def test_the_last_words_of_a_child_come_before_the_news_of_its_end(run: Run) -> None:
+    run(enclave="echo event=failed kind=LedgerFailure >&2; exit 1")
+    assert run.lines.index("enclave | event=failed kind=LedgerFailure") < run.lines.index(
+        "supervisor | event=ended child=enclave status=1"
+    )
+
+
 def test_a_child_that_does_not_end_is_killed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "_GRACE_SECONDS", 0.1)
     assert run(gateway=f"trap '' TERM; {GATEWAY_UP}; while :; do sleep 0.1; done") is Exit.ASKED
