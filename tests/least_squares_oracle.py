@@ -36,8 +36,11 @@ class Rows:
 
     def write(self, folder: Path) -> None:
         """As `e2e/least_squares.py` reads it."""
-        rows = {"features": self.features.tolist(), "targets": self.targets.tolist()}
-        (folder / "data.json").write_text(json.dumps(rows))
+        (folder / "data.json").write_text(json.dumps(self.data()))
+
+    def data(self) -> dict[str, object]:
+        """As JSON."""
+        return {"features": self.features.tolist(), "targets": self.targets.tolist()}
 
     def gradient(self, w: np.ndarray) -> np.ndarray:
         rows = self.features.astype(np.float64)
