@@ -35,6 +35,8 @@ _ENROL_AGAIN = frozenset(
 )
 _FIRST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 10.0
+# Doubled, silos would be away for twice as long as the appliance.
+_PAUSE_GROWTH = 1.4
 _JOIN_THREAD_SECONDS = 10.0
 _FAREWELL_SECONDS = 1.0
 
@@ -277,4 +279,4 @@ class Courier:
 
 
 def _pause_seconds(failures: int) -> float:
-    return float(min(_FIRST_PAUSE_SECONDS * 2 ** min(failures, 16), _LONGEST_PAUSE_SECONDS))
+    return float(min(_FIRST_PAUSE_SECONDS * _PAUSE_GROWTH ** min(failures, 16), _LONGEST_PAUSE_SECONDS))
