@@ -5,6 +5,7 @@
     nobody-admitted              idle               nothing: the genesis is logged, nobody has come yet
     two-admitted                 idle               the enrolment of four silos
     initial-model-half-way       idle               the upload of the initial model
+    enclave-away                 as it was          the enclave's start: it is there and has done nothing yet
     first-head-not-cosigned      collecting         the quorum's first cosignatures for a boot
     model-half-way               collecting         the download of an announced round's model, by everybody
     in-training                  collecting         the silos' training loops; nothing is uploaded
@@ -14,6 +15,7 @@
     two-accepted                 collecting         two of four updates are logged
     all-accepted                 collecting         all updates are logged, the cohort isn't
     merging                      committed          the merge: the next model's body is being written
+    merged-not-published         committed          bodies and state of the next round are durable; no entry names them
     published-not-cosigned       collecting         the quorum over `published` and the next `opened`; two have cosigned
     closed-not-cosigned          closed             the quorum over the last `published` and `closed`
     final-model-half-way         closed             the download of the final model, by one silo
@@ -64,6 +66,15 @@ def initial_model_half_way(stage: Stage) -> Iterator[str]:
             "half of the initial model",
         )
         yield sender
+
+
+@contextmanager
+def enclave_away(stage: Stage) -> Iterator[str]:
+    size = stage.log_size()
+    stage.made.kill_child("enclave")
+    with stage.newborn_enclave():
+        assert stage.log_size() == size
+        yield stage.names[1]
 
 
 @contextmanager
@@ -179,6 +190,23 @@ def merging(stage: Stage) -> Iterator[str]:
 
 
 @contextmanager
+def merged_not_published(stage: Stage) -> Iterator[str]:
+    states = stage.made.store / "state"
+    for _ in range(_TRIES):
+        known = set(states.glob("*"))
+        stage.made.gate(stage.number)
+        with stage.caught(
+            lambda known=known: any(path.suffix != ".tmp" for path in set(states.glob("*")) - known),  # type: ignore[misc]
+            lambda: isinstance(stage.last(), RoundCommitted),
+        ) as so:
+            if so:
+                yield stage.names[0]
+                return
+        stage.go_on()
+    raise AssertionError("the round was always published before")
+
+
+@contextmanager
 def published_not_cosigned(stage: Stage) -> Iterator[str]:
     with _last_head_not_cosigned(stage) as name:
         last = stage.last()
@@ -239,10 +267,11 @@ def final_model_half_way(stage: Stage) -> Iterator[str]:
         yield name
 
 
-MOMENTS: dict[str, tuple[Phase, Hold]] = {
+MOMENTS: dict[str, tuple[Phase | None, Hold]] = {
     "nobody-admitted": (Phase.IDLE, nobody_admitted),
     "two-admitted": (Phase.IDLE, two_admitted),
     "initial-model-half-way": (Phase.IDLE, initial_model_half_way),
+    "enclave-away": (None, enclave_away),
     "first-head-not-cosigned": (Phase.COLLECTING, first_head_not_cosigned),
     "model-half-way": (Phase.COLLECTING, model_half_way),
     "in-training": (Phase.COLLECTING, in_training),
@@ -252,6 +281,7 @@ MOMENTS: dict[str, tuple[Phase, Hold]] = {
     "two-accepted": (Phase.COLLECTING, two_accepted),
     "all-accepted": (Phase.COLLECTING, all_accepted),
     "merging": (Phase.COMMITTED, merging),
+    "merged-not-published": (Phase.COMMITTED, merged_not_published),
     "published-not-cosigned": (Phase.COLLECTING, published_not_cosigned),
     "closed-not-cosigned": (Phase.CLOSED, closed_not_cosigned),
     "final-model-half-way": (Phase.CLOSED, final_model_half_way),

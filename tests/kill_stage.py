@@ -182,6 +182,15 @@ class Stage:
         with self.frozen("enclave"):
             yield is_so()
 
+    @contextmanager
+    def newborn_enclave(self) -> Iterator[None]:
+        """The next enclave that the supervisor starts, stopped before it has done anything."""
+        former, supervisor = self._pid("enclave"), self._pid("supervisor")
+        born = wait_until(lambda: _child(supervisor, "appliance.enclave.process", former), "another enclave")
+        self.made.ready["enclave_pid"] = born
+        with self.frozen("enclave"):
+            yield
+
     def _pid(self, who: str) -> int:
         return self.silos[who].process.pid if who in self.silos else int(self.made.ready[f"{who}_pid"])
 
@@ -260,6 +269,15 @@ def _newest_entry(files: DirectoryStore) -> Entry | None:
         return parse_entry(log.entry(log.size - 1))
     except LogDamagedError:
         return None
+
+
+def _child(parent: int, module: str, former: int) -> int | None:
+    """A process's child that runs a module, and isn't the former one."""
+    for pid in map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split()):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if pid != former and module.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                return pid
+    return None
 
 
 def _all_stopped(pid: int) -> bool:
