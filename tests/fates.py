@@ -1,7 +1,8 @@
 """What became of every update: the log's word, and whether it is what the silos were told.
 
 An update that was accepted was used in its own attempt's publication, or the attempt was abandoned, for a reason that
-the log names, and its silo's next update for the round takes its place. Whatever else happened to one is a loss.
+the log names; then its silo's next update for the round takes its place (`repeated`), unless the silo was away. Whatever
+else happened to one is a loss.
 """
 
 from collections import Counter
@@ -22,6 +23,7 @@ class Fates:
     used: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     repeated: int = 0
+    not_repeated: int = 0
     abandoned: Counter[str] = field(default_factory=Counter)
     losses: list[str] = field(default_factory=list)
 
@@ -57,7 +59,9 @@ class Fates:
                 self.losses.append(f"{what}: accepted, and not in the cohort")
             elif isinstance(end, RoundAbandoned):
                 later = [other for other in accepted if (other.silo, other.round) == (entry.silo, entry.round)]
-                self.repeated += any(other.attempt > entry.attempt for other in later)
+                again = any(other.attempt > entry.attempt for other in later)
+                self.repeated += again
+                self.not_repeated += not again
 
     def _compare(
         self,
@@ -75,5 +79,6 @@ class Fates:
             if event["event"] == "outcome":
                 end = ends.get(when)  # type: ignore[arg-type]
                 members = [member.silo for member in end.cohort] if isinstance(end, RoundPublished) else []
-                if end is None or event["used"] != (silo in members):
+                # "foreign": the silo's own, made before it lost its memory.
+                if end is None or event["used"] != (silo in members and not event.get("foreign")):
                     self.losses.append(f"{silo} was told {event['text']!r}; the log says {end}")

@@ -4,14 +4,14 @@ The oracle knows nothing of this project: float64, full gradients, and the cohor
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from process_federation import ProcessFederation
 
-from audit.entries import RoundPublished
+from audit.entries import ControlReset, RoundPublished
 from audit.store import DirectoryStore
 from protocol.layout import Layout
 from silo_client.bodies import read_control
@@ -59,11 +59,16 @@ class Oracle:
     strategy: str = "scaffold"
     mu: float = 0.0
 
-    def run(self, x: np.ndarray, cohorts: list[list[int]]) -> "Result":
-        """Algorithm 1 of Karimireddy et al. 2020, or the mean of local models, round by round."""
+    def run(self, x: np.ndarray, cohorts: list[list[int]], resets: Collection[int] = ()) -> "Result":
+        """Algorithm 1 of Karimireddy et al. 2020, or the mean of local models, round by round.
+
+        `resets`: rounds (from 1 on) before which c and all c_i were set back to zero.
+        """
         c, c_i = np.zeros_like(x), [np.zeros_like(x) for _ in self.rows]
-        shares, travelled = np.array(self.weights) / sum(self.weights), 0.0
-        for cohort in cohorts:
+        shares, travelled, path = np.array(self.weights) / sum(self.weights), 0.0, [x]
+        for number, cohort in enumerate(cohorts, 1):
+            if number in resets:
+                c, c_i = np.zeros_like(x), [np.zeros_like(x) for _ in self.rows]
             delta_x, delta_c = np.zeros_like(x), np.zeros_like(x)
             for i in cohort:
                 y = x
@@ -77,16 +82,18 @@ class Oracle:
                     c_i[i] = plus
             travelled += float(np.linalg.norm(self.server_eta * delta_x))
             x, c = x + self.server_eta * delta_x, c + delta_c
-        return Result(model=x, controls=c_i, travelled=travelled)
+            path.append(x)
+        return Result(model=x, controls=c_i, travelled=travelled, path=path)
 
 
 @dataclass(frozen=True)
 class Result:
-    """The last model, every silo's control variate, and the length of the model's path."""
+    """The last model, every silo's control variate, the length of the model's path, and its points."""
 
     model: np.ndarray
     controls: list[np.ndarray]
     travelled: float
+    path: list[np.ndarray]
 
     def check_model(self, found: np.ndarray) -> None:
         """Equal to 1e-5 of the distance travelled."""
@@ -96,6 +103,25 @@ class Result:
         """Equal to 1e-5 of what it is, or of the distance travelled."""
         expected = self.controls[silo]
         assert np.linalg.norm(found - expected) <= 1e-5 * max(self.travelled, float(np.linalg.norm(expected)))
+
+
+def check_path(made: ProcessFederation, name: str, expected: Result) -> int:
+    """Hold every model that a silo saw against the oracle's path; returns how many those were."""
+    lines = (made.folder / name / "seen.jsonl").read_text().splitlines()
+    for line in lines:
+        number, weight = json.loads(line)
+        assert np.linalg.norm(np.array(weight) - expected.path[number - 1]) <= 1e-5 * expected.travelled, number
+    return len(lines)
+
+
+def resets(made: ProcessFederation) -> list[int]:
+    """The rounds before which the log says that all control variates were reset."""
+    published, found = 0, []
+    for entry in made.log():
+        published += isinstance(entry, RoundPublished)
+        if isinstance(entry, ControlReset):
+            found.append(published + 1)
+    return found
 
 
 def cohorts(made: ProcessFederation) -> list[list[int]]:

@@ -1,7 +1,7 @@
 """A silo's training script: least squares over the rows in FOLDER/data.json, full gradients, one linear layer.
 
-It submits while the round is not past the number in FOLDER/gate, and leaves the final model in
-FOLDER/final.json.
+It submits while the round is not past the number in FOLDER/gate, sits those in FOLDER/skips out (where that file is),
+and leaves the final model in FOLDER/final.json. In FOLDER/seen.jsonl it notes what model each round began with.
 """
 
 import json
@@ -16,6 +16,11 @@ import strongroom
 torch.set_num_threads(1)
 
 
+def skipped(folder: Path) -> list[int]:
+    file = folder / "skips"
+    return json.loads(file.read_text()) if file.exists() else []
+
+
 def main(folder: Path) -> None:
     data = json.loads((folder / "data.json").read_text())
     features, targets = torch.tensor(data["features"]), torch.tensor(data["targets"])
@@ -25,6 +30,8 @@ def main(folder: Path) -> None:
     with strongroom.silo() as silo:
         for round in silo.rounds():
             model.load_state_dict(round.state_dict())
+            with (folder / "seen.jsonl").open("a") as seen:
+                seen.write(json.dumps([round.number, model.weight[0].tolist()]) + "\n")
             optimizer = round.local_optimizer(torch.optim.SGD(model.parameters(), lr=round.learning_rate))
             for _ in range(round.local_steps):
                 optimizer.zero_grad()
@@ -33,7 +40,10 @@ def main(folder: Path) -> None:
                 optimizer.step()
             while round.number > int((folder / "gate").read_text()):
                 time.sleep(0.01)
-            round.submit(model, metrics={"loss": loss})
+            if round.number in skipped(folder):
+                round.skip()
+            else:
+                round.submit(model, metrics={"loss": loss})
         final = {name: tensor.tolist() for name, tensor in silo.final_state_dict().items()}
     (folder / "final.json").write_text(json.dumps(final))
 
