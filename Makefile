@@ -14,7 +14,7 @@ define install
 	touch $@
 endef
 
-.PHONY: demo test test-all lint check-imports check-protos protos locks wheels image image-check clean
+.PHONY: demo test test-all lint check-imports check-protos protos locks wheels image image-check soak-kills clean
 
 demo: $(VENV)/.demo
 	$(BIN)/strongroom demo $(DEMO_ARGS)
@@ -76,6 +76,14 @@ image-check: image $(VENV)/.dev
 	trap "buildah rm $$container > /dev/null" EXIT && \
 	STRONGROOM_CONTAINER=$$container $(BIN)/python -m pytest tests/image && \
 	$(BIN)/strongroom demo --out demo-run --appliance "buildah run -v {folder}:{folder} $$container -- strongroom"
+
+KILLS ?= 200
+SEED  ?= 1
+
+# A long federation whose processes are killed at random; its figures go to build/soak-kills.json.
+soak-kills: $(VENV)/.dev
+	mkdir -p build
+	PYTHONPATH=tests $(BIN)/python tests/soak/kills.py --kills $(KILLS) --seed $(SEED) --json build/soak-kills.json
 
 clean:
 	rm -rf $(VENV) build demo-run .mypy_cache .ruff_cache .pytest_cache

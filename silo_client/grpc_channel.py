@@ -16,6 +16,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+# Before gRPC is loaded: its own lines about connections that come and go are not for whoever trains.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
 import grpc
 
 from audit.store import StoreSource

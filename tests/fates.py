@@ -1,8 +1,8 @@
 """What became of every update: the log's word, and whether it is what the silos were told.
 
 An update that was accepted was used in its own attempt's publication, or the attempt was abandoned, for a reason that
-the log names; then its silo's next update for the round takes its place (`repeated`), unless the silo was away. Whatever
-else happened to one is a loss.
+the log names; then its silo's next update for the round takes its place (`repeated`), unless the silo was away.
+Whatever else happened to one is a loss.
 """
 
 from collections import Counter

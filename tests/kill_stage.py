@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from least_squares_oracle import Rows
-from process_federation import PATIENCE_SECONDS, Ports, ProcessFederation, Running, exit_codes, wait_until
+from process_federation import PATIENCE_SECONDS, Ports, ProcessFederation, Running, children, exit_codes, wait_until
 from valves import Valve
 
 from audit.entries import Entry, RoundOpened, SiloAdmitted, UpdateAccepted, parse_entry
@@ -186,7 +186,7 @@ class Stage:
     def newborn_enclave(self) -> Iterator[None]:
         """The next enclave that the supervisor starts, stopped before it has done anything."""
         former, supervisor = self._pid("enclave"), self._pid("supervisor")
-        born = wait_until(lambda: _child(supervisor, "appliance.enclave.process", former), "another enclave")
+        born = wait_until(lambda: next(iter(children(supervisor, "enclave") - {former}), None), "another enclave")
         self.made.ready["enclave_pid"] = born
         with self.frozen("enclave"):
             yield
@@ -269,15 +269,6 @@ def _newest_entry(files: DirectoryStore) -> Entry | None:
         return parse_entry(log.entry(log.size - 1))
     except LogDamagedError:
         return None
-
-
-def _child(parent: int, module: str, former: int) -> int | None:
-    """A process's child that runs a module, and isn't the former one."""
-    for pid in map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split()):
-        with suppress(FileNotFoundError, ProcessLookupError):
-            if pid != former and module.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
-                return pid
-    return None
 
 
 def _all_stopped(pid: int) -> bool:

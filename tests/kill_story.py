@@ -43,6 +43,7 @@ class Story:
     exit_codes: dict[str, int]
     rows: list[PulledRows]
     initial: np.ndarray
+    log: list[Entry]
 
     def strike(self, moment: str, victim: str) -> Strike:
         return next(strike for strike in self.strikes if (strike.moment, strike.victim) == (moment, victim))
@@ -50,8 +51,8 @@ class Story:
     def after(self, strike: Strike) -> list[Entry]:
         """The log from a kill to the publication of the round that it hit, or to the next kill."""
         following = [other.log_size for other in self.strikes if other.log_size > strike.log_size]
-        since = self.made.log()[strike.log_size : min(following, default=None)]
-        ends = [i for i, entry in enumerate(since) if entry == self._published(strike.number)]
+        since, published = self.log[strike.log_size : min(following, default=None)], self._published(strike.number)
+        ends = [i for i, entry in enumerate(since) if entry == published]
         return since[: ends[0] + 1] if ends else since
 
     def check_published(self, strike: Strike) -> None:
@@ -82,7 +83,7 @@ class Story:
             assert pending.upload_id in {member.upload_id for member in published.cohort}
 
     def _published(self, number: int) -> RoundPublished | None:
-        return next((entry for entry in self.made.entries(RoundPublished) if entry.round == number), None)
+        return next((e for e in self.log if isinstance(e, RoundPublished) and e.round == number), None)
 
     def check_the_end(self) -> None:
         """Every round is published once, the audit passes, all silos end with the same model."""
@@ -112,7 +113,7 @@ class Story:
     def fates(self) -> Fates:
         """What became of every update."""
         silos = [run for run in self.made.runs if run.name in self.made.names]
-        return Fates.of(self.made.log(), [(run.name, run.events) for run in silos])
+        return Fates.of(self.log, [(run.name, run.events) for run in silos])
 
     def oracle(self) -> Result:
         """The papers' boxes for the log's cohorts."""
@@ -156,7 +157,8 @@ def story(played: Sequence[tuple[str, str]]) -> Iterator[Story]:
         stage = Stage(made)
         try:
             strikes = tuple(_play(stage, moment, victim) for moment, victim in played)
-            yield Story(made, stage, strikes, stage.finish(), rows, initial)
+            codes = stage.finish()
+            yield Story(made, stage, strikes, codes, rows, initial, made.log())
         finally:
             stage.end()
 

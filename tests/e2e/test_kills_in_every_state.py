@@ -75,3 +75,8 @@ def test_the_supervisor_starts_what_was_killed_and_says_so(told: Story) -> None:
         assert f"supervisor | event=restart child={victim} count={victims[victim]}" in log
     assert len(told.made.entries(ApplianceStarted)) == 1 + victims["enclave"]
     assert "given-up" not in log
+
+
+def test_silos_say_nothing_on_stderr_but_what_is_meant_for_people(told: Story) -> None:
+    for silo in (run for run in told.made.runs if run.name in told.made.names):
+        assert [line for line in silo.errors.splitlines() if "PROTECTS NOTHING" not in line] == []
