@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +46,10 @@ class PulledRows(Rows):
 
 @dataclass(frozen=True, kw_only=True)
 class Strike:
-    """A kill: the moment's name, the victim, what round it was about, and how the log and the victim then stood."""
+    """A kill: the moment's name, the victim, what round it was about, and how the log and the victim then stood.
+
+    `sent_bytes`: through the silo's valve, up to the kill or, once all has gone on, since then.
+    """
 
     moment: str
     victim: str
@@ -56,6 +59,7 @@ class Strike:
     log_size: int
     pending: SealedUpdate | None
     survivors: tuple[str, ...]
+    sent_bytes: int
 
 
 class Stage:
@@ -208,6 +212,7 @@ class Stage:
             log_size=self.log_size(),
             pending=self.state(silo).pending if victim == "silo" else None,
             survivors=tuple(sorted(survivors)),
+            sent_bytes=self.valves[silo].up.passed if silo else 0,
         )
         self._said = len(self.appliance.events)
         if victim == "silo":
@@ -227,7 +232,7 @@ class Stage:
         self.made.kill_child("enclave")
         self.made.ready = self.appliance.wait_for("ready", since=said)
 
-    def recover(self, strike: Strike) -> None:
+    def recover(self, strike: Strike) -> Strike:
         """Start again what nobody else does, let the round be published, and come to rest in the next one."""
         if strike.victim in ("enclave", "gateway"):
             self.made.ready = self.appliance.wait_for("ready", since=self._said)
@@ -238,6 +243,8 @@ class Stage:
         if len(self.silos) == len(self.names) and self.number <= self.rounds:
             self.rest(*strike.survivors)
             self.go_on()
+        now = self.valves[strike.silo].up.passed if strike.silo else 0
+        return replace(strike, sent_bytes=now - strike.sent_bytes)
 
     def go_on(self) -> None:
         """Let the round be published, and come to rest in the next one."""

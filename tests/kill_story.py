@@ -169,7 +169,6 @@ def _play(stage: Stage, moment: str, victim: str) -> Strike:
         with hold(stage) as silo:
             strike = stage.strike(moment, victim, silo)
             assert phase in (None, strike.phase)
-        stage.recover(strike)
+        return stage.recover(strike)
     except AssertionError as error:
         raise AssertionError(f"{victim} killed, {moment}: {error}\n{stage.appliance.errors[-3000:]}") from error
-    return strike

@@ -40,13 +40,14 @@ EVENTS = ("all", "skip", "lose", "absent", "enclave", "gateway", "stop", "crash"
 
 @dataclass(frozen=True)
 class Restless:
-    """What such a federation came to."""
+    """What such a federation came to. `missing`: who can't be in a round's cohort."""
 
     made: ProcessFederation
     rows: Sequence[Rows]
     initial: np.ndarray
     strategy: str
     played: Sequence[str]
+    missing: Mapping[int, str]
     exit_codes: Mapping[str, int]
 
     def check(self) -> None:
@@ -67,6 +68,8 @@ class Restless:
             if self.strategy == "scaffold":
                 expected.check_control(i, own_control(made, name))
         assert resets(made) == []
+        for number, name in self.missing.items():
+            assert made.names.index(name) not in cohorts(made)[number - 1]
 
     def simulated(self, folder: Path) -> History:
         """The same federation in one process, where nothing ever happens, with the cohorts that this one came to."""
@@ -116,7 +119,7 @@ def restless(strategy: str, seed: int, played: Sequence[str], *, deadline_second
             codes = exit_codes(list(players.silos.values()))
         finally:
             players.end()
-        yield Restless(made, rows, initial, strategy, played, codes)
+        yield Restless(made, rows, initial, strategy, played, players.missing, codes)
 
 
 def _task(rows: Rows) -> Callable[[Round], None]:
@@ -157,6 +160,7 @@ class _Players:
         for name, valve in self._valves.items():
             made.write_silo(name, Ports(enrolment=made.ports.enrolment, federation=valve.port))
         self.silos: dict[str, Running] = {name: made.start_silo(name) for name in made.names}
+        self.missing: dict[int, str] = {}
 
     def end(self) -> None:
         for valve in self._valves.values():
@@ -165,6 +169,8 @@ class _Players:
     def play(self, number: int, event: str) -> None:
         """One round in which this happens."""
         made, victim = self._made, self._rng.choice(self._made.names)
+        if event in ("lose", "absent", "skip"):
+            self.missing[number] = victim
         if event == "lose":
             self._in_training(number, victim)
             with self._valves[victim].closed(up=0):

@@ -59,6 +59,12 @@ def test_what_the_kill_hit_goes_on(told: Story, moment: str, victim: str) -> Non
     told.check_pending(strike)
 
 
+@pytest.mark.parametrize("victim", ["gateway", "silo"])
+def test_an_upload_that_was_cut_goes_on_where_it_stopped(told: Story, victim: str) -> None:
+    """And is not sent again from its beginning: it is more than two MiB, of which one had arrived."""
+    assert 2**18 < told.strike("update-half-way", victim).sent_bytes < 3 * 2**19
+
+
 def test_nothing_is_lost_and_nothing_counts_twice(told: Story) -> None:
     told.check_nothing_is_lost()
     assert told.fates().repeated > 0
