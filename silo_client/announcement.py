@@ -14,7 +14,8 @@ Numbered checks, repeated below:
 6.  a control is named where and only where there may be one          malformed
 7.  the control epoch is not older than the one we know               wrong-round
 8.  our pending update's outcome is in it, and is that attempt's      wrong-round, `ProofError`
-9.  (round, attempt) is newer than the last one that we sealed        wrong-round
+9.  (round, attempt) is newer than the last one that we sealed, and not older than the newest one that was announced
+    to this process                                                   wrong-round
 """
 
 from dataclasses import dataclass
@@ -85,8 +86,12 @@ def verify(
     state: SiloState,
     witness: Witness,
     quorum: Quorum,
+    newest: tuple[int, int] | None,
 ) -> Verified:
-    """Run the list above; raises `RefusedError`, `SignatureError`, `MalformedError` and the log's own errors."""
+    """Run the list above; raises `RefusedError`, `SignatureError`, `MalformedError` and the log's own errors.
+
+    `newest`: the newest (round, attempt) that was announced to this process, None before the first.
+    """
     # 1
     checkpoint = Checkpoint.parse(announcement.checkpoint.encode())
     head = witness.follow(checkpoint, announcement.consistency)
@@ -102,7 +107,7 @@ def verify(
     else:
         raise MalformedError(f"announcement: expected a round.opened or log.closed entry, found {entry.KIND}")
     # 8
-    outcome, standing = None, _standing(entry, state)
+    outcome, standing = None, _standing(entry, state, newest)
     if standing is not Standing.RESUME and state.pending is not None:
         outcome = _outcome(announcement.outcome, state.pending, checkpoint, silo)
     return Verified(standing=standing, checkpoint=checkpoint, head=head, entry=entry, opened=opened, outcome=outcome)
@@ -161,23 +166,29 @@ def _check_opened(
         )
 
 
-def _standing(entry: RoundOpened | LogClosed, state: SiloState) -> Standing:
+def _standing(entry: RoundOpened | LogClosed, state: SiloState, newest: tuple[int, int] | None) -> Standing:
     if isinstance(entry, LogClosed):
         return Standing.END
     found, sealed, pending = (entry.round, entry.attempt), state.last_sealed, state.pending
     if pending is not None and pending.order == found and pending.boot_id == entry.boot_id:
         return Standing.RESUME
     # 9
-    if sealed is None or found > sealed:
-        return Standing.TRAIN
-    if found == sealed and pending is None:
-        return Standing.DONE
-    raise refuse(
-        RefusalCode.WRONG_ROUND,
-        expected=f"a round after attempt {sealed[1]} of round {sealed[0]}, which this silo has sealed an update for",
-        found=f"attempt {found[1]} of round {found[0]}",
-        remedy="the appliance repeats an old round: do not train on it",
-    )
+    if sealed is not None and (found < sealed or (found == sealed and pending is not None)):
+        raise refuse(
+            RefusalCode.WRONG_ROUND,
+            expected=f"a round after attempt {sealed[1]} of round {sealed[0]}, which this silo has sealed an update for",
+            found=f"attempt {found[1]} of round {found[0]}",
+            remedy="the appliance repeats an old round: do not train on it",
+        )
+    if newest is not None and found < newest:
+        # Its checkpoint is one that this process has passed, and authentic: what it covers is over all the same.
+        raise refuse(
+            RefusalCode.WRONG_ROUND,
+            expected=f"attempt {newest[1]} of round {newest[0]}, which was announced to this silo, or a later one",
+            found=f"attempt {found[1]} of round {found[0]}",
+            remedy="the appliance repeats an old announcement: do not train on it",
+        )
+    return Standing.DONE if found == sealed else Standing.TRAIN
 
 
 def _outcome(logged: LoggedEntry | None, pending: SealedUpdate, checkpoint: Checkpoint, silo: str) -> Outcome:

@@ -146,6 +146,7 @@ class SiloMachine:
         self._former: Enrolled | None = None
         self._asked_again: tuple[int, int] | None = None
         self._training: RoundOpened | None = None
+        self._newest: tuple[int, int] | None = None
 
     @property
     def enrolled(self) -> Enrolled:
@@ -278,6 +279,7 @@ class SiloMachine:
                 state=self.state,
                 witness=self._witness,
                 quorum=self._quorum,
+                newest=self._newest,
             )
         except MissingOutcomeError:
             # The announcement may have crossed our update on the way: name it once more before giving up.
@@ -290,6 +292,8 @@ class SiloMachine:
         step = self._step(announcement, verified)
         self._settle(verified)
         self._training = verified.entry if isinstance(verified.entry, RoundOpened) else None
+        if self._training is not None:
+            self._newest = self._training.round, self._training.attempt
         return step
 
     def _step(self, announcement: Announcement, verified: Verified) -> Step:

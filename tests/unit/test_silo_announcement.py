@@ -211,11 +211,54 @@ class TestChecks:
         message = appliance.announcement(head_size(machine), index=index, outcome=outcome, moment=(1, 7))
         with pytest.raises(RefusedError, match="wrong-round: expected a round after attempt 1 of round 2"):
             machine.handle(message)
-        # The same moment again, once its outcome is known, is old news.
+
+    def test_9_the_round_whose_outcome_is_known(
+        self, appliance: FakeAppliance, machine: SiloMachine, store: MemoryStore
+    ) -> None:
+        update = submit(appliance, machine, announce(appliance, machine, 2))
+        outcome = publish(appliance, update)
         appliance.append(appliance.opened(3))
         machine.handle(appliance.announcement(head_size(machine), outcome=outcome, moment=(3, 1)))
+        # To a process that has heard of nothing newer, the same moment again is old news.
+        again = silo_machine(appliance.agreement, store)
+        appliance.enrol(again)
+        index = appliance.append(appliance.opened(2))
+        assert isinstance(again.handle(appliance.announcement(head_size(again), index=index, moment=(2, 1))), Ignore)
+
+    @pytest.mark.parametrize("older", [(1, 2), (2, 1)])
+    def test_9_a_repeated_announcement_of_a_moment_that_was_not_sealed(
+        self, appliance: FakeAppliance, machine: SiloMachine, older: tuple[int, int]
+    ) -> None:
+        """Every checkpoint on the way is authentic, and this process knows it; only the order tells."""
+        appliance.append(appliance.opened(*older))
+        repeated = appliance.announcement(head_size(machine), moment=older)
+        assert isinstance(machine.handle(repeated), Train)
+        newest = announce(appliance, machine, 2, 2)
+        with pytest.raises(RefusedError) as refused:
+            machine.handle(repeated)
+        assert str(refused.value) == (
+            "wrong-round: expected attempt 2 of round 2, which was announced to this silo, or a later one, "
+            f"found attempt {older[1]} of round {older[0]}; "
+            "the appliance repeats an old announcement: do not train on it"
+        )
+        # What it trains is not given up for it.
+        assert machine.is_current(newest.entry)
+        submit(appliance, machine, newest)
+
+    def test_9_a_repeated_announcement_of_the_round_that_was_sealed_last(
+        self, appliance: FakeAppliance, machine: SiloMachine
+    ) -> None:
+        appliance.append(appliance.opened())
+        repeated = appliance.announcement(head_size(machine))
+        step = machine.handle(repeated)
+        assert isinstance(step, Train)
+        outcome = publish(appliance, submit(appliance, machine, step))
         appliance.append(appliance.opened(2))
-        assert isinstance(machine.handle(appliance.announcement(head_size(machine), moment=(2, 1))), Ignore)
+        step = machine.handle(appliance.announcement(head_size(machine), outcome=outcome, moment=(2, 1)))
+        assert isinstance(step, Train)
+        with pytest.raises(RefusedError, match="wrong-round: expected attempt 1 of round 2, which was announced"):
+            machine.handle(repeated)
+        submit(appliance, machine, step)
 
 
 class TestModelKeys:
