@@ -80,6 +80,14 @@ class RefusedError(ProtocolError):
         self.refusal = refusal
 
 
+class TurnedAwayError(RefusedError):
+    """A refusal that came over the wire, where nothing signs it: whoever carries it can have written it himself."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal)
+        self.args = (f"{refusal} (so says the appliance, unsigned)",)
+
+
 def refuse(code: RefusalCode, *, expected: str, found: str, remedy: str) -> RefusedError:
     """Build the error to raise for one refusal."""
     return RefusedError(Refusal(code=code, expected=expected, found=found, remedy=remedy))

@@ -149,6 +149,7 @@ class Courier:
                 raise
             # A session ends after any refusal.
             self._connected = False
+            self._say_waiting("the session has ended, beginning another", error)
             if error.refusal.code in _ENROL_AGAIN:
                 self._credential = None
             self._losses += 1
@@ -234,13 +235,15 @@ class Courier:
         if self._losses:
             # Twice without a message in between: the appliance may have restarted and know us no more.
             self._credential = None
-        if not self._waiting:
-            self._waiting = True
-            self._observer.event(
-                Event(kind=EventKind.WAITING, text=f"the appliance is out of reach, trying again ({error})")
-            )
+        self._say_waiting("the appliance is out of reach, trying again", error)
         self._sleep(_pause_seconds(self._losses))
         self._losses += 1
+
+    def _say_waiting(self, what: str, why: ProtocolError) -> None:
+        """Once, until a message comes again: whoever watches a silo that gets nowhere must learn why."""
+        if not self._waiting:
+            self._waiting = True
+            self._observer.event(Event(kind=EventKind.WAITING, text=f"{what} ({why})"))
 
     def _patience(self, timeout_seconds: float | None) -> float | None:
         """How long to wait for a message: at most until the admission is to be renewed."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 
 from protocol.agreement_toml import printable
-from protocol.errors import MalformedError, Refusal, RefusalCode, RefusedError
+from protocol.errors import MalformedError, Refusal, RefusalCode, TurnedAwayError
 from protocol.record import Count, Record, Text
 from protocol.wire import strongroom_pb2 as pb
 
@@ -37,8 +37,8 @@ UPLOAD_ID_METADATA = "upload-id"
 OFFSET_METADATA = "offset"
 SIZE_METADATA = "size"
 REFUSAL_METADATA = "refusal-bin"
+_REFUSAL_PART_CHARACTERS = 1000
 
-_REFUSAL_PART_CHARACTERS = 4096
 GATEWAY_NAME = "strongroom-gateway"
 """The DNS name in the gateway's self-signed certificate (`grpc.ssl_target_name_override`)."""
 
@@ -65,20 +65,20 @@ def refusal_to_wire(refusal: Refusal) -> pb.Refusal:
     return pb.Refusal(code=refusal.code.value, expected=refusal.expected, found=refusal.found, remedy=refusal.remedy)
 
 
-def refusal_from_wire(refusal: pb.Refusal) -> RefusedError:
+def refusal_from_wire(refusal: pb.Refusal) -> TurnedAwayError:
     """The error to raise for a refusal that arrived; raises `MalformedError` where its code is unknown.
 
-    Refusals are unsigned: anybody on the way writes them, and a person reads them on a terminal.
+    Its words go to a person's terminal, and are anybody's: each part is one bounded line that prints as itself.
     """
     try:
         code = RefusalCode(refusal.code)
     except ValueError as error:
         raise MalformedError(f"refusal: unknown code {refusal.code[:63]!a}") from error
     expected, found, remedy = (_one_line(part) for part in (refusal.expected, refusal.found, refusal.remedy))
-    return RefusedError(Refusal(code=code, expected=expected, found=found, remedy=remedy))
+    return TurnedAwayError(Refusal(code=code, expected=expected, found=found, remedy=remedy))
 
 
-def refusal_from_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> RefusedError | None:
+def refusal_from_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> TurnedAwayError | None:
     """The refusal in an RPC's trailing metadata, if one is there; raises `MalformedError` if it does not parse."""
     for key, value in metadata:
         if key == REFUSAL_METADATA and isinstance(value, bytes):
@@ -90,7 +90,7 @@ def refusal_from_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> Refuse
 
 
 def message_of(reply: pb.Reply) -> bytes:
-    """The reply's message; raises the `RefusedError` that it carries instead, or `MalformedError` if it is empty."""
+    """The reply's message; raises the `TurnedAwayError` that it carries instead, or `MalformedError` if it is empty."""
     result = reply.WhichOneof("result")
     if result == "refusal":
         raise refusal_from_wire(reply.refusal)

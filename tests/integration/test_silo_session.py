@@ -9,8 +9,9 @@ from silo_threads import Loop, Net, Watch, World, train, world
 from audit.entries import RoundPublished, SiloAdmitted, parse_entry
 from audit.log import LogReader
 from audit.store import MemoryStore
-from protocol.errors import RefusalCode, RefusedError
+from protocol.errors import RefusalCode, RefusedError, refuse
 from silo_client.courier import ClosedError
+from silo_client.events import EventKind
 from silo_client.optimizer import TrainingError
 from silo_client.rounds import Round
 from silo_client.witness import LogBrokenError
@@ -262,6 +263,32 @@ def test_a_refusal_stops_the_loop_in_words() -> None:
             loop.finish()
         for each in (found, other):
             assert each.agreement.digest.hex() in str(error.value)
+
+
+def test_a_session_that_is_refused_for_now_says_why_and_goes_on() -> None:
+    """However often it happens in a row, it is said once; the next outage is said again."""
+    with world(rounds(2)) as found:
+        loops = [Loop(found, name) for name in NAMES]
+        channel, reason = (
+            found.channels[NAMES[0]],
+            refuse(
+                RefusalCode.WRONG_BOOT, expected="a round of this boot", found="one of another", remedy="enrol again"
+            ),
+        )
+        receive, refusals = channel.receive, [reason, reason]
+
+        def refused(timeout_seconds: float | None) -> bytes | None:
+            if refusals:
+                raise refusals.pop()
+            return receive(timeout_seconds)
+
+        channel.receive = refused  # type: ignore[method-assign]
+        for loop in loops:
+            loop.start()
+        for loop in loops:
+            loop.finish()
+        waiting = [event.text for event in loops[0].watch.events if event.kind is EventKind.WAITING]
+        assert waiting == [f"the session has ended, beginning another ({reason})"]
 
 
 def test_a_second_genesis_stops_the_loop() -> None:

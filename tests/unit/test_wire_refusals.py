@@ -1,15 +1,19 @@
-"""Refusals as they arrive: from anybody, for a person who reads them on a terminal."""
+"""Refusals as they arrive: signed by nobody, for a person who reads them on a terminal."""
 
 import pytest
 
-from protocol.errors import MalformedError, Refusal, RefusalCode
+from protocol.errors import MalformedError, Refusal, RefusalCode, RefusedError, TurnedAwayError
 from protocol.wire import strongroom_pb2 as pb
 from protocol.wire.methods import refusal_from_metadata, refusal_from_wire, refusal_to_wire
 
 
-def test_a_refusal_arrives_as_it_was_sent() -> None:
+def test_a_refusal_arrives_as_it_was_sent_and_says_whose_words_these_are() -> None:
     refusal = Refusal(code=RefusalCode.BUSY, expected="„Größe“ of 3", found="¿4?", remedy="wait")
-    assert refusal_from_wire(refusal_to_wire(refusal)).refusal == refusal
+    arrived = refusal_from_wire(refusal_to_wire(refusal))
+    assert arrived.refusal == refusal
+    assert str(arrived) == f"{refusal} (so says the appliance, unsigned)"
+    assert isinstance(arrived, TurnedAwayError)
+    assert isinstance(arrived, RefusedError)
 
 
 @pytest.mark.parametrize("part", ["expected", "found", "remedy"])
@@ -34,9 +38,9 @@ def test_what_would_drive_a_terminal_is_written_out(part: str, text: str, shown:
 
 
 def test_a_refusal_is_no_flood() -> None:
-    error = refusal_from_wire(pb.Refusal(code="busy", expected="x" * 10**6, found="y", remedy="z" * 4096))
-    assert error.refusal.expected == "x" * 4096 + "…"
-    assert error.refusal.remedy == "z" * 4096
+    error = refusal_from_wire(pb.Refusal(code="busy", expected="x" * 10**6, found="y", remedy="z" * 1000))
+    assert error.refusal.expected == "x" * 1000 + "…"
+    assert error.refusal.remedy == "z" * 1000
 
 
 def test_an_unknown_code_is_quoted_and_cut() -> None:

@@ -191,7 +191,7 @@ def refusal_of(house: object, name: str, offset: int = 0) -> RefusalCode:
     assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     refused = refusal_from_metadata(caught.value.trailing_metadata())
     assert refused is not None
-    assert caught.value.details() == str(refused)
+    assert caught.value.details() == str(refused.refusal)
     return refused.refusal.code
 
 
