@@ -174,9 +174,10 @@ def _standing(entry: RoundOpened | LogClosed, state: SiloState, newest: tuple[in
         return Standing.RESUME
     # 9
     if sealed is not None and (found < sealed or (found == sealed and pending is not None)):
+        last = f"attempt {sealed[1]} of round {sealed[0]}"
         raise refuse(
             RefusalCode.WRONG_ROUND,
-            expected=f"a round after attempt {sealed[1]} of round {sealed[0]}, which this silo has sealed an update for",
+            expected=f"a round after {last}, which this silo has sealed an update for",
             found=f"attempt {found[1]} of round {found[0]}",
             remedy="the appliance repeats an old round: do not train on it",
         )
