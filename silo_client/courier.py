@@ -39,6 +39,7 @@ _LONGEST_PAUSE_SECONDS = 10.0
 _PAUSE_GROWTH = 1.4
 _JOIN_THREAD_SECONDS = 10.0
 _FAREWELL_SECONDS = 1.0
+_OUT_OF_REACH = "the appliance is out of reach, trying again"
 
 
 class ClosedError(ProtocolError):
@@ -94,7 +95,7 @@ class Courier:
             with self._changed:
                 if self._inbox:
                     return self._inbox.popleft()
-                self._raise_failure()
+                self.raise_failure()
                 if self._thread is not None:
                     self._changed.wait()
                     continue
@@ -116,8 +117,9 @@ class Courier:
         while needed():
             try:
                 return self._channel.upload(upload_id, source())
-            except ChannelLostError:
-                pass
+            except ChannelLostError as error:
+                self.raise_failure()
+                self._say_waiting(_OUT_OF_REACH, error)
             except RefusedError as error:
                 if error.refusal.code in (RefusalCode.NOT_ADMITTED, RefusalCode.CREDENTIAL_EXPIRED):
                     self._persist(self._enrol)
@@ -130,6 +132,13 @@ class Courier:
     def download(self, name: str, limit_bytes: int) -> ByteSource:
         """Fetch a sealed body, over as many connections as it takes."""
         return self._persist(lambda: self._channel.download(name, limit_bytes=limit_bytes))
+
+    def raise_failure(self) -> None:
+        """Raise what stopped the courier, if it has stopped: that is no answer to whatever was under way."""
+        if self._failure is not None:
+            raise self._failure
+        if self._stop.is_set():
+            raise ClosedError("the session was closed")
 
     # One message at a time
 
@@ -175,6 +184,8 @@ class Courier:
             with self._changed:
                 self._failure = error
                 self._changed.notify_all()
+            # Whoever trains hears of it when he comes back. Until then nothing more is sent, and nobody counts on us.
+            self._channel.close()
 
     def _handle(self, message: bytes) -> None:
         step = self._machine.handle(message)
@@ -235,7 +246,7 @@ class Courier:
         if self._losses:
             # Twice without a message in between: the appliance may have restarted and know us no more.
             self._credential = None
-        self._say_waiting("the appliance is out of reach, trying again", error)
+        self._say_waiting(_OUT_OF_REACH, error)
         self._sleep(_pause_seconds(self._losses))
         self._losses += 1
 
@@ -257,7 +268,9 @@ class Courier:
         while True:
             try:
                 return call()
-            except ChannelLostError:
+            except ChannelLostError as error:
+                self.raise_failure()
+                self._say_waiting(_OUT_OF_REACH, error)
                 self._idle(_pause_seconds(pauses))
                 pauses += 1
 
@@ -267,17 +280,11 @@ class Courier:
             self.pump(seconds)
             return
         with self._changed:
-            self._raise_failure()
+            self.raise_failure()
         self._sleep(seconds)
 
     def _sleep(self, seconds: float) -> None:
         if self._stop.wait(seconds):
-            raise ClosedError("the session was closed")
-
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-        if self._stop.is_set():
             raise ClosedError("the session was closed")
 
 

@@ -170,6 +170,7 @@ class Silo:
             if task.control is not None and entry.control is not None:
                 control = self._fetch(task.control, BlobKind.CONTROL, entry.control)[0][Section.PARAMETERS]
         except RefusedError as error:
+            self._courier.raise_failure()
             if error.refusal.code in _GONE or not self._machine.is_current(entry):
                 self._tell(EventKind.LATE, f"round {entry.round}: its model is gone before it was here: {error}")
                 return None
@@ -237,6 +238,7 @@ class Silo:
                 answer = self._courier.upload(update.upload_id, state.open_pending, lambda: state.pending == update)
                 break
             except RefusedError as error:
+                self._courier.raise_failure()
                 if error.refusal.code is RefusalCode.UPDATE_SIGNATURE and tries_left:
                     # The bytes were changed on the way or in the spool; ours are as they were signed.
                     continue

@@ -291,6 +291,36 @@ def test_a_session_that_is_refused_for_now_says_why_and_goes_on() -> None:
         assert waiting == [f"the session has ended, beginning another ({reason})"]
 
 
+@pytest.mark.parametrize("code", [RefusalCode.WRONG_MODEL, RefusalCode.WRONG_ROUND, RefusalCode.ALREADY_COMPLETE])
+def test_a_silo_that_stops_in_the_middle_of_a_round_leaves_at_once_and_sends_nothing(code: RefusalCode) -> None:
+    """Whatever it stops for: that is no answer to its upload, though some uploads are answered with the same code."""
+    with world(rounds(2)) as found:
+
+        def cheat(current: Round) -> None:
+            if current.number == 2:
+                courier, handle = loops[0].silo._courier, loops[0].silo._machine.handle
+                loops[0].silo._machine.handle = stop  # type: ignore[method-assign]
+                found.channels[NAMES[0]].inbox.put(b"anything")
+                assert courier._thread is not None
+                courier._thread.join(60)
+                loops[0].silo._machine.handle = handle  # type: ignore[method-assign]
+                assert NAMES[0] not in found.enclave.describe().joined
+                found.now += found.agreement.federation.round_deadline_seconds + 1
+
+        def stop(message: bytes) -> None:
+            raise refuse(code, expected="an honest appliance", found="another", remedy="stop")
+
+        loops = [Loop(found, name, before_submit=cheat if name == NAMES[0] else None) for name in NAMES]
+        for loop in loops:
+            loop.start()
+        for loop in loops[1:]:
+            loop.finish()
+        with pytest.raises(RefusedError, match=f"{code}: expected an honest appliance, found another; stop"):
+            loops[0].finish()
+        assert [[member.silo for member in entry.cohort] for entry in published(found)] == [[*NAMES], [*NAMES[1:]]]
+        assert "late" not in loops[0].watch.kinds()
+
+
 def test_a_second_genesis_stops_the_loop() -> None:
     with world(rounds(4)) as found:
 
