@@ -105,7 +105,7 @@ def verify(
     elif isinstance(entry, RoundOpened):
         _check_opened(entry, announcement, agreement, boot_id, state)
     else:
-        raise MalformedError(f"announcement: expected a round.opened or log.closed entry, found {entry.KIND}")
+        raise MalformedError(f"expected a round.opened or log.closed entry, found {entry.KIND}")
     # 8
     outcome, standing = None, _standing(entry, state, newest)
     if standing is not Standing.RESUME and state.pending is not None:
@@ -153,7 +153,7 @@ def _check_opened(
         entry.control is not None and training.strategy is not Strategy.SCAFFOLD
     ):
         raise MalformedError(
-            f"announcement: expected the control that the entry names ({training.strategy}), found "
+            f"expected the control that the entry names ({training.strategy}), found "
             f"{'none' if announcement.control is None else 'one'}"
         )
     # 7

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from audit.entries import RoundOpened
 from protocol.agreement import Agreement
-from protocol.errors import RefusalCode, SignatureError, refuse
+from protocol.errors import MalformedError, RefusalCode, RefusedError, SignatureError, refuse
 from protocol.fields import format_digest
 from protocol.keys import SealingPublicKey, Secret, SigningKey
 from protocol.layout import Layout, Section, content_digest
@@ -38,6 +38,7 @@ from silo_client.model import Sections, allocate_sections, chunk_view
 from silo_client.state import SealedUpdate, SiloState
 
 _UPLOAD_ID_BYTES = 16
+_UNUSED = "nothing of it was used; the appliance's store was changed, or it handed out something else"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -61,18 +62,27 @@ def open_body(
 ) -> tuple[dict[Section, Tensor], bytes]:
     """The vectors of a model or control, and its metadata; nothing of them is returned before all of it is checked.
 
-    1. header, and the log key's signature        `RefusedError` by field, `SignatureError`
+    1. header, size, and the log key's signature  wrong-model, `SignatureError`
     2. it is the very blob that was announced     wrong-model
     3. every chunk opens                          `SignatureError`
     4. its content is what the log names          wrong-model
     """
     layout = form.layout
-    reader = BlobReader(source, kind.chunks_of(layout))
     # 1
-    digest = reader.authenticate(body.signer, _expected(kind, form))
+    try:
+        reader = BlobReader(source, kind.chunks_of(layout))
+        digest = reader.authenticate(body.signer, _expected(kind, form))
+    except RefusedError as error:
+        refusal = error.refusal
+        found = f"a blob with {refusal.found} in the place of {refusal.expected}"
+        raise _wrong_model(f"the sealed {kind} of this round", found) from error
+    except MalformedError as error:
+        raise _wrong_model(f"the sealed {kind} of this round", f"something else ({error})") from error
+    except SignatureError as error:
+        raise _unopened(kind, error) from error
     # 2
     if digest != body.digest:
-        raise _wrong_model(f"the sealed {kind}", body.digest, digest)
+        raise _wrong_model(f"the sealed {kind} {format_digest(body.digest)}", format_digest(digest))
     # 3
     wanted = (Section.PARAMETERS,) if kind is BlobKind.CONTROL else tuple(Section)
     sections = allocate_sections(layout, wanted)
@@ -84,11 +94,12 @@ def open_body(
             hashes.append(sha256(view).digest())
         metadata = reader.open_metadata(body.key)
     except SignatureError as error:
-        raise SignatureError(f"the {kind} of this round does not open: {error}") from error
+        raise _unopened(kind, error) from error
     # 4
-    found = content_digest(layout.digest, hashes)
-    if found != content:
-        raise _wrong_model(f"a {kind} with the content that the log names,", content, found)
+    opened = content_digest(layout.digest, hashes)
+    if opened != content:
+        named = f"a {kind} with the content that the log names, {format_digest(content)}"
+        raise _wrong_model(named, format_digest(opened))
     return sections, metadata
 
 
@@ -226,10 +237,9 @@ def _expected(kind: BlobKind, form: BodyFormat) -> ExpectedHeader:
     )
 
 
-def _wrong_model(what: str, expected: bytes, found: bytes) -> Exception:
-    return refuse(
-        RefusalCode.WRONG_MODEL,
-        expected=f"{what} {format_digest(expected)}",
-        found=format_digest(found),
-        remedy="nothing of it was used; the appliance's store was changed, or it handed out another model",
-    )
+def _wrong_model(expected: str, found: str) -> RefusedError:
+    return refuse(RefusalCode.WRONG_MODEL, expected=expected, found=found, remedy=_UNUSED)
+
+
+def _unopened(kind: BlobKind, why: SignatureError) -> SignatureError:
+    return SignatureError(f"the {kind} of this round does not open: {why}; {_UNUSED}")

@@ -107,7 +107,10 @@ class GrpcChannel:
                 for piece in self._pieces_of(name, size, limit_bytes):
                     size += len(piece)
                     if size > limit_bytes:
-                        raise MalformedError(f"body {name}: expected at most {limit_bytes} bytes, found more")
+                        raise MalformedError(
+                            f"body {name}: expected at most {limit_bytes} bytes, as the layout has it, found more; "
+                            "nothing of it was kept: the appliance hands out something else"
+                        )
                     _write_all(stream.fileno(), piece)
             except ChannelLostError:
                 if attempt == _DOWNLOAD_ATTEMPTS:

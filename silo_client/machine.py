@@ -10,16 +10,19 @@ Its methods may be called from any thread. It trusts its own agreement, identity
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from attestation.collect.platform import Platform
 from audit.agreed import quorum_of
 from audit.entries import LogClosed, RoundOpened, UpdateAccepted, parse_entry
+from audit.merkle import ProofError
 from audit.proof import Receipt
+from audit.quorum import QuorumError
 from protocol.agreement import Agreement
-from protocol.errors import MalformedError, RefusalCode, refuse
+from protocol.errors import MalformedError, RefusalCode, SignatureError, refuse
 from protocol.keys import SigningKey, VerifyingKey
 from protocol.sealing import BlobKind, ContentKey, ModelKey, ModelKeyTerms, key_digest
 from protocol.session import (
@@ -38,6 +41,7 @@ from silo_client.state import SealedUpdate, SiloState
 from silo_client.witness import LogBrokenError, Witness, bare
 
 _REASON_CHARACTERS = 255
+_UNHEEDED = "it was not acted upon: the appliance, or somebody before it, sends what nothing vouches for"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,8 +208,9 @@ class SiloMachine:
         Raises `MalformedError`, `SignatureError`, `RefusedError`, `ProofError` or `QuorumError` for a message that must
         not be acted upon; the state is then as before.
         """
-        parsed = parse_to_silo(message)
-        with self._lock:
+        with _unheeded("message"):
+            parsed = parse_to_silo(message)
+        with self._lock, _unheeded(str(parsed.KIND)):
             if isinstance(parsed, CosignRequest):
                 return self._cosign(parsed)
             if isinstance(parsed, WantInitial):
@@ -231,10 +236,10 @@ class SiloMachine:
         Raises `RefusedError` (other-log), `SignatureError`, `ProofError`, `MalformedError` unless the receipt shows an
         `update.accepted` entry for this very update in the pinned log.
         """
-        answer = UploadAccepted.parse(message)
-        if answer.entry is None or answer.receipt is None:
-            raise MalformedError("upload-accepted: expected an entry and its receipt for an update, found none")
-        with self._lock:
+        with self._lock, _unheeded("answer to an upload"):
+            answer = UploadAccepted.parse(message)
+            if answer.entry is None or answer.receipt is None:
+                raise MalformedError("expected an entry and its receipt for an update, found none")
             log_key = self._witness.log_key
             receipt = Receipt.parse(answer.receipt.encode())
             receipt.verify(answer.entry, log_key=log_key, quorum=None)
@@ -347,3 +352,13 @@ class SiloMachine:
 
     def _keep(self, receipt: Receipt, kind: str | None, entry: bytes) -> None:
         self.state.keep_receipt(f"{receipt.index:08d}-{kind}", entry=entry, receipt=receipt.encode())
+
+
+@contextmanager
+def _unheeded(what: str) -> Iterator[None]:
+    """Say of an error in what the appliance sent what it was about, and what came of it."""
+    try:
+        yield
+    except (MalformedError, SignatureError, ProofError, QuorumError) as error:
+        error.args = (f"the appliance's {what}: {error}; {_UNHEEDED}",)
+        raise

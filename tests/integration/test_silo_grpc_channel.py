@@ -306,7 +306,8 @@ class TestDownload:
 
     def test_more_than_the_layout_allows_is_cut_off(self, server: Server, connected: GrpcChannel) -> None:
         with pytest.raises(
-            MalformedError, match=f"body model: expected at most {BULK_MESSAGE_BYTES} bytes, found more"
+            MalformedError,
+            match=f"body model: expected at most {BULK_MESSAGE_BYTES} bytes, as the layout has it, found more",
         ):
             self.body(connected, limit_bytes=BULK_MESSAGE_BYTES)
 
