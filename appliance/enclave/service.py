@@ -16,7 +16,7 @@ import grpc
 
 from appliance.enclave.outbox import Outbox
 from appliance.enclave.spool import EnclaveSpool
-from protocol.errors import MalformedError, Refusal, RefusalCode, RefusedError, SignatureError
+from protocol.errors import MalformedError, Refusal, RefusalCode, RefusedError, SignatureError, refuse
 from protocol.sealing import ByteSource
 from protocol.wire import strongroom_pb2 as pb
 from protocol.wire import strongroom_pb2_grpc as rpc
@@ -123,7 +123,19 @@ class EnclaveService(rpc.EnclaveServicer):
 
     def Complete(self, request: pb.CompleteUpload, context: grpc.ServicerContext) -> pb.Reply:  # noqa: N802
         """A complete upload in the spool."""
-        return self._answer(lambda: self._core.complete(request.silo, self._spool.open(request.silo, request.name)))
+        return self._answer(lambda: self._core.complete(request.silo, self._spooled(request)))
+
+    def _spooled(self, request: pb.CompleteUpload) -> ByteSource:
+        try:
+            return self._spool.open(request.silo, request.name)
+        except MalformedError as error:
+            # The spool's doing, as where bytes have changed in it: the silo sends them again.
+            raise refuse(
+                RefusalCode.UPDATE_SIGNATURE,
+                expected="the upload in the spool, as the silo sent it",
+                found=str(error),
+                remedy="send the stored bytes again; the appliance's operator should look at its spool",
+            ) from error
 
     def Messages(self, request: pb.Empty, context: grpc.ServicerContext) -> Iterator[pb.ToSilo]:  # noqa: N802
         """What the enclave sends, to the gateway that asked last. As gateways come and go, every silo has left."""

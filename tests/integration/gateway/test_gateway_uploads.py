@@ -182,6 +182,34 @@ def test_the_status_of_no_upload_is_refused(house: object, upload_id: bytes) -> 
     assert house.client().status(upload_id).refusal.code == RefusalCode.MALFORMED
 
 
+@pytest.mark.parametrize("change", ["link", "gone"])
+def test_an_upload_that_is_no_longer_in_the_spool_is_sent_again(
+    house: object, blob: bytes, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever changed the spool, it wasn't the silo: it is told as where bytes have changed there."""
+    link = house.gateway._link
+    complete, changed = link.complete, []
+
+    def change_once(silo: str, name: str) -> pb.Reply:
+        path = house.folder / "spool" / silo / name
+        if not changed:
+            changed.append(path)
+            moved = path.rename(path.with_name("elsewhere"))
+            if change == "link":
+                path.symlink_to(moved)
+        return complete(silo, name)
+
+    monkeypatch.setattr(link, "complete", change_once)
+    client = house.client()
+    refusal = client.upload(ONE, blob).refusal
+    assert refusal.code == RefusalCode.UPDATE_SIGNATURE
+    assert refusal.expected == "the upload in the spool, as the silo sent it"
+    assert refusal.found.startswith(f"upload {ONE.hex()}.blob: the spool has no such file (")
+    assert client.status(ONE).offset == 0
+    assert client.upload(ONE, blob).message == b"accepted"
+    assert house.fatal == []
+
+
 # Downloads
 
 
