@@ -6,6 +6,7 @@ Under root it runs its two processes as two users; under any other user (which i
 import json
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,7 +95,7 @@ def ran(user: str) -> Iterator[Ran]:
     with federation(network=network, task=TASK, replace={"rounds = 40": f"rounds = {ROUNDS}"}, owners=OWNERS) as made:
         for i, name in enumerate(made.names):
             Rows.random(i, 5).write(made.folder / name)
-        started_in_the_container(made, user)
+        appliance = started_in_the_container(made, user)
         made.gate(ROUNDS)
         codes = exit_codes([made.start_silo(name) for name in made.names])
         status = {who: Path(f"/proc/{made.ready[f'{who}_pid']}/status").read_text() for who in ("enclave", "gateway")}
@@ -106,6 +107,9 @@ def ran(user: str) -> Iterator[Ran]:
             reached={what: reached_by_the_gateways_user(made, what) for what in PLACES},
             audit=verdict.stdout.splitlines()[0],
         )
+        # What runs the container does not pass on how it is killed itself.
+        os.kill(made.ready["supervisor_pid"], signal.SIGTERM)
+        appliance.exit_code()
 
 
 PLACES = ("memory", "state", "log", "models", "spool")
