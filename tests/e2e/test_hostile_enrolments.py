@@ -159,7 +159,7 @@ def test_a_second_process_with_the_silos_key_takes_its_place_in_words(house: Hou
         "busy: expected one session a silo, found a newer session of the same silo; let one process take part for a "
         "silo"
     )
-    assert house.joined() == (SILO,)
+    wait_until(lambda: house.joined() == (SILO,), "the session of the second")
     second.leave()
 
 
