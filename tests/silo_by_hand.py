@@ -177,6 +177,8 @@ class Sealed:
     key: ContentKey = field(repr=False)
 
 
+UNSIGNED = " (so says the appliance, unsigned)"
+"""How every refusal ends that came over the wire."""
 CANARY = 0
 """The parameter that no good update moves."""
 

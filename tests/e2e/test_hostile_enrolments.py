@@ -22,7 +22,7 @@ from false_appliance import FalsePort, listening
 from hostile_scene import audit_of
 from least_squares_oracle import TASK
 from process_federation import PATIENCE_SECONDS, Running, federation, wait_until
-from silo_by_hand import HandSilo, Wire
+from silo_by_hand import UNSIGNED, HandSilo, Wire
 
 from attestation.collect.measurement import installed_code, measure
 from audit.entries import SiloAdmitted, SiloRefused
@@ -69,7 +69,7 @@ def test_a_silo_with_another_agreement(house: House) -> None:
     assert enrolled.exit_code() == 3
     assert last_line(enrolled) == (
         f"agreement-mismatch: expected agreement sha256:{house.made.agreement.digest.hex()}, found agreement {theirs}; "
-        "compare the two files byte for byte (strongroom agreement digest FILE)"
+        f"compare the two files byte for byte (strongroom agreement digest FILE){UNSIGNED}"
     )
     assert len(house.made.log()) == before
 
@@ -81,7 +81,7 @@ def test_a_silo_that_runs_other_code(house: House) -> None:
     assert last_line(enrolled) == (
         "evidence-refused: expected silo-3's evidence to be what the agreement accepts, found measurement: expected "
         f"{OTHER_CODE.hex()}, found {measure(installed_code()).hex()}; compare silo-3's TEE with its [[silo.tee]] "
-        "in the agreement"
+        f"in the agreement{UNSIGNED}"
     )
     refused = [entry for entry in house.made.entries(SiloRefused) if entry.silo == OUTDATED]
     assert [entry.code for entry in refused] == ["evidence-refused"]
@@ -157,7 +157,7 @@ def test_a_second_process_with_the_silos_key_takes_its_place_in_words(house: Hou
         first.channel.receive(PATIENCE_SECONDS)
     assert str(caught.value) == (
         "busy: expected one session a silo, found a newer session of the same silo; let one process take part for a "
-        "silo"
+        f"silo{UNSIGNED}"
     )
     wait_until(lambda: house.joined() == (SILO,), "the session of the second")
     second.leave()
@@ -293,7 +293,7 @@ def restarted(house: House) -> Restarted:
 def test_a_request_to_an_earlier_boot(house: House, restarted: Restarted) -> None:
     told, logged = house.refused(lambda: house.silo().channel.enrol(restarted.sealed))
     assert told.startswith("wrong-boot: expected a request sealed to boot ")
-    assert told.endswith("; the appliance restarted; enrol again from the start")
+    assert told.endswith(f"; the appliance restarted; enrol again from the start{UNSIGNED}")
     assert logged == []
 
 

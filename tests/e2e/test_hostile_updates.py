@@ -19,7 +19,7 @@ from hostile_scene import Net
 from least_squares_oracle import TASK
 from memory_federation import signing_key
 from process_federation import PATIENCE_SECONDS, federation, wait_until
-from silo_by_hand import CANARY, seal, vectors
+from silo_by_hand import CANARY, UNSIGNED, seal, vectors
 from update_attacks import HONEST, HOSTILE, LOGGED, UNLOGGED, Hostile, facts, flipped
 
 from audit.agreed import cosigner_of
@@ -333,7 +333,7 @@ def test_two_ciphertexts_under_one_tag_swapped_between_check_and_merge_bar_the_s
     assert str(error) == (
         "changed-after-admission: expected silos whose updates stay as they were admitted, found silo-3, whose bytes "
         "changed between admission and merge in an earlier attempt; find out who changed them; a successor agreement "
-        "can take the silo in again"
+        f"can take the silo in again{UNSIGNED}"
     )
     assert logged == []
     assert scene.cohort(scene.finish()) == HONEST

@@ -12,7 +12,7 @@ import torch
 from hostile_scene import audit_of
 from least_squares_oracle import TASK
 from process_federation import PATIENCE_SECONDS, ProcessFederation, federation, wait_until
-from silo_by_hand import HandSilo, drive
+from silo_by_hand import UNSIGNED, HandSilo, drive
 
 from audit.entries import Entry, RoundAbandoned, RoundOpened, RoundPublished, SiloRefused, UpdateRefused
 from protocol.errors import ProtocolError, RefusedError
@@ -152,7 +152,9 @@ def download(silo: HandSilo) -> bytes:
 def test_a_credential_that_has_run_out_is_refused_in_words(told: Told, late_with: str) -> None:
     answer = told.answers[late_with]
     assert answer.startswith("credential-expired: expected a credential that is still valid, found one that expired ")
-    assert answer.endswith(" s ago; enrol again (`strongroom silo enroll`); clients renew at two thirds of its life")
+    assert answer.endswith(
+        f"; enrol again (`strongroom silo enroll`); clients renew at two thirds of its life{UNSIGNED}"
+    )
 
 
 def test_what_it_can_still_download_is_sealed(told: Told) -> None:
@@ -167,13 +169,13 @@ def test_an_update_that_is_complete_after_the_deadline(told: Told, late_with: st
     assert told.answers[late_with] == (
         "round-closed: expected an update while a round collects them, found one for "
         f"round {first.round} attempt {first.attempt} while none does; wait for the next announcement; it says what "
-        "became of this update"
+        f"became of this update{UNSIGNED}"
     )
 
 
 def test_an_update_that_is_complete_while_the_next_attempt_collects(told: Told) -> None:
     assert told.answers["an update of the attempt before"].startswith("wrong-round: expected attempt ")
-    assert told.answers["an update of the attempt before"].endswith("; train on the newest announcement")
+    assert told.answers["an update of the attempt before"].endswith(f"; train on the newest announcement{UNSIGNED}")
 
 
 def test_the_attempt_ends_without_the_late_silo(told: Told) -> None:
