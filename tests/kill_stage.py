@@ -224,6 +224,9 @@ class Stage:
             self.appliance.signal(signal.SIGTERM)
         else:
             self.made.kill_child(victim)
+        # What valves still hold back went with the process, or its machine.
+        for name in {"gateway": self.names, "silo": (silo,)}.get(victim, ()):
+            self.valves[name].cut()
         return made
 
     def restart_enclave(self) -> None:
