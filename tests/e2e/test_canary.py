@@ -93,11 +93,12 @@ def test_while_updates_wait_the_enclave_holds_their_keys(seen: Seen) -> None:
 
 
 def test_refusals_say_why_and_quote_nothing(seen: Seen) -> None:
-    assert seen.refusals == {
+    said = {what: words.removesuffix(" (so says the appliance, unsigned)") for what, words in seen.refusals.items()}
+    assert said == {
         "changed bytes": "update-signature: expected the signature of the admitted silo over header, key and chunks, "
         "and the chunks that it is over, found segment 6: does not open under this key, header and place; send the "
         "stored bytes again; seal again if that does not help",
-        "another round": seen.refusals["another round"],
+        "another round": said["another round"],
         "metadata": "update-corrupt: expected a key that opens, and metadata, found metadata of another form; seal the "
         "update again to the key that the appliance announced",
         "not finite": "update-not-finite: expected finite numbers, found NaN or infinity among the parameters; lower "
@@ -105,9 +106,8 @@ def test_refusals_say_why_and_quote_nothing(seen: Seen) -> None:
         "norm": "update-too-large: expected a norm of at most 1e+06, found a larger one; lower the step size, or clip "
         "the update",
     }
-    assert re.fullmatch(
-        r"wrong-round: expected round \d+, found \d+; train on the newest announcement", seen.refusals["another round"]
-    )
+    newest = r"wrong-round: expected round \d+, found \d+; train on the newest announcement"
+    assert re.fullmatch(newest, said["another round"])
 
 
 def test_the_log_names_the_reasons_and_the_federation_went_on(seen: Seen) -> None:
