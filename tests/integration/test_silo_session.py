@@ -1,5 +1,6 @@
 """A user's training loop against the real enclave: what he sees when all goes well, and when much does not."""
 
+import time
 from collections.abc import Callable
 
 import pytest
