@@ -10,7 +10,7 @@ Numbered checks, repeated below:
 2.  enough owners have cosigned it                                    `QuorumError`
 3.  the opened entry is in it                                         `ProofError`
 4.  it is a round of the boot that was appraised, or the log's end    wrong-boot
-5.  its hyper-parameters are the agreement's                          agreement-mismatch
+5.  its terms, and round 1's model, are the agreement's                agreement-mismatch
 6.  a control is named where and only where there may be one          malformed
 7.  the control epoch is not older than the one we know               wrong-round
 8.  our pending update's outcome is in it, and is that attempt's      wrong-round, `ProofError`
@@ -28,6 +28,7 @@ from audit.proof import Receipt
 from audit.quorum import Quorum
 from protocol.agreement import Agreement, Strategy
 from protocol.errors import MalformedError, RefusalCode, RefusedError, refuse
+from protocol.fields import format_digest
 from protocol.session import Announcement, LoggedEntry
 from silo_client.state import SealedUpdate, SiloState
 from silo_client.witness import Witness
@@ -148,6 +149,8 @@ def _check_opened(
             raise _agreed(name, ours, theirs)
     if not 1 <= entry.round <= agreement.federation.rounds or entry.attempt < 1:
         raise _agreed("rounds", f"1 to {agreement.federation.rounds}", entry.round)
+    if entry.round == 1 and entry.model != agreement.model.initial:
+        raise _agreed("the initial model", format_digest(agreement.model.initial), format_digest(entry.model))
     # 6
     if (entry.control is None) != (announcement.control is None) or (
         entry.control is not None and training.strategy is not Strategy.SCAFFOLD

@@ -178,6 +178,7 @@ class TestChecks:
             ("deadline_seconds", 61, "expected round_deadline_seconds 60, as agreed, found 61"),
             ("round", 41, "expected rounds 1 to 40, as agreed, found 41"),
             ("round", 0, "expected rounds 1 to 40, as agreed, found 0"),
+            ("model", bytes(32), f"expected the initial model sha256:[0-9a-f]+, as agreed, found sha256:{'00' * 32}"),
         ],
     )
     def test_5_terms_that_were_not_agreed(
