@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from hostile_operator import Cheat, Gateway, Helper, Operator, hostile_operator
+from hostile_operator import Cheat, Gateway, Operator, hostile_operator
 from least_squares_oracle import TASK, Rows
 from nursery import nursery
 from process_federation import ProcessFederation, Running, federation
+from silo_by_hand import HandSilo, drive
 
 from audit.entries import Entry, parse_entry
 from audit.log import LogReader
@@ -22,6 +23,7 @@ from audit.note import Checkpoint
 from audit.store import DirectoryStore
 from protocol.session import Announcement, LoggedEntry
 from protocol.wire import strongroom_pb2 as pb
+from silo_client.machine import Train
 
 OWNERS = ("alpenklinik", "alpenklinik", "baltic-bank", "cantone", "delta-telecom")
 SPOILED, HELPER, IN_DOUBT, VICTIM = "silo-0", "silo-1", "silo-3", "silo-4"
@@ -34,7 +36,7 @@ class Stage:
 
     federation: ProcessFederation
     gateway: Gateway
-    helper: Helper
+    helper: HandSilo
     old_bodies: dict[str, bytes]
     """The bodies of round 3, by kind."""
     repeated: Running
@@ -50,6 +52,12 @@ class Stage:
         self.gateway.cheat = cheat
         self._runs.append(self.federation.start_silo(silo))
         return self._runs[-1]
+
+    def model_key(self) -> bytes:
+        """The content key of this round's model: every silo has it."""
+        told = self.helper.steps[-1]
+        assert isinstance(told, Train)
+        return told.model.key.raw()
 
     def leave(self) -> None:
         """The operator is honest again, and nobody is left of those that he has cheated."""
@@ -154,10 +162,13 @@ def _story(made: ProcessFederation, operator: Operator) -> Stage:
     gateway.inject(VICTIM, former.encode())
     restarted.wait_for("enrolled", since=said)
     restarted.kill()
+    helper = HandSilo(made, HELPER, ports=gateway.ports)
+    helper.join()
+    drive([helper], lambda: helper.opened, "the helper to hear of the round")
     return Stage(
         federation=made,
         gateway=gateway,
-        helper=Helper(made, HELPER, gateway),
+        helper=helper,
         old_bodies=old_bodies,
         repeated=repeated,
         restarted=restarted,

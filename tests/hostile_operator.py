@@ -5,7 +5,6 @@ Silos reach it by a `Line` each, which he can lead to another gateway, so that e
 disk: `copied` is his way to an older store, or to two of one.
 """
 
-import os
 import shutil
 import signal
 import subprocess
@@ -17,8 +16,8 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from memory_federation import signing_key
 from process_federation import PATIENCE_SECONDS, Ports, ProcessFederation, stopped, wait_until
+from switched_line import Line
 
 from appliance.gateway.bodies import Bodies
 from appliance.gateway.enrolment_port import EnrolmentPort
@@ -26,9 +25,6 @@ from appliance.gateway.federation_port import FederationPort
 from appliance.gateway.link import EnclaveLink, Listener
 from appliance.gateway.servers import Certificate, FederationServer, open_enrolment
 from appliance.gateway.spool import Spool
-from attestation.collect.measurement import installed_code, measure
-from attestation.collect.platform import SimulatedPlatform
-from audit.store import DirectoryStore
 from protocol.credentials import new_credential_key
 from protocol.layout import Layout
 from protocol.sealing.geometry import WRAP_BYTES, size_of
@@ -36,20 +32,18 @@ from protocol.sealing.header import HEADER_LIMIT_BYTES
 from protocol.session import Announcement, parse_to_silo
 from protocol.wire import strongroom_pb2 as pb
 from protocol.wire.methods import BULK_MESSAGE_BYTES
-from silo_client.config import Address
-from silo_client.grpc_channel import GrpcChannel
-from silo_client.machine import Send, SiloMachine, Train
-from silo_client.state import SiloState
 
-_LOCAL = "127.0.0.1:0"
+_HOST = "127.0.0.1"
+_LOCAL = f"{_HOST}:0"
 
 
 class Enclave:
     """The real enclave's process on a store, started as the supervisor does it: no environment, isolated, in `/`."""
 
-    def __init__(self, made: ProcessFederation, store: Path) -> None:
+    def __init__(self, made: ProcessFederation, store: Path, *, beside: bool = False) -> None:
+        """`beside`: another one runs on this store already, and keeps its gateway."""
         self.store = store
-        self.socket = made.folder / f"{store.name}.sock"
+        self.socket = made.folder / f"{store.name}{'-beside' if beside else ''}.sock"
         self.models, self.spool = store / "models", store / "spool"
         for folder in (store, self.models, self.spool):
             folder.mkdir(exist_ok=True)
@@ -252,50 +246,6 @@ class _Bodies(Bodies):
             yield pieces
 
 
-class Helper:
-    """A silo that helps the operator: enrolled under its own name, it tells him what it hears, and sends no update."""
-
-    def __init__(self, made: ProcessFederation, name: str, gateway: Gateway) -> None:
-        folder = made.folder / name
-        addresses = gateway.ports
-        channel = GrpcChannel(
-            enrolment=Address(host="127.0.0.1", port=addresses.enrolment),
-            federation=Address(host="127.0.0.1", port=addresses.federation),
-            scratch=folder / "scratch",
-        )
-        store = DirectoryStore(folder / "state")
-        machine = SiloMachine(
-            agreement=made.agreement,
-            silo=name,
-            identity=signing_key(name),
-            platform=SimulatedPlatform(measure(installed_code())),
-            state=SiloState.open(store, agreement=made.agreement.digest, silo=name),
-            clock=lambda: int(time.time()),
-            random=os.urandom,
-        )
-        machine.admitted(channel.enrol(machine.welcome(channel.hello(machine.hello()))))
-        channel.connect(machine.enrolled.credential)
-        channel.send(machine.join())
-        step = machine.handle(_next(channel))
-        while isinstance(step, Send):
-            channel.send(step.message)
-            step = machine.handle(_next(channel))
-        if not isinstance(step, Train):
-            raise AssertionError(f"expected a round, found {step}")
-        self.round = step
-        """What it was told: the round's bodies, and their content keys."""
-        self.blob = channel.download(step.model.name, limit_bytes=2**24)
-        channel.close()
-        store.close()
-
-
-def _next(channel: GrpcChannel) -> bytes:
-    message = channel.receive(PATIENCE_SECONDS)
-    if message is None:
-        raise AssertionError("the appliance says nothing")
-    return message
-
-
 class Operator:
     """Everything that he runs for one federation."""
 
@@ -303,10 +253,16 @@ class Operator:
         self.federation = made
         self._enclaves: list[Enclave] = []
         self._gateways: list[Gateway] = []
+        self._lines: list[Line] = []
 
-    def boot(self, store: Path) -> Enclave:
+    def line(self) -> Line:
+        """A silo's way to the appliance; it leads nowhere yet."""
+        self._lines.append(Line())
+        return self._lines[-1]
+
+    def boot(self, store: Path, *, beside: bool = False) -> Enclave:
         """Start the enclave's process on a store."""
-        self._enclaves.append(Enclave(self.federation, store))
+        self._enclaves.append(Enclave(self.federation, store, beside=beside))
         return self._enclaves[-1]
 
     def gateway(self, enclave: Enclave) -> Gateway:
@@ -315,11 +271,14 @@ class Operator:
         return self._gateways[-1]
 
     def end(self) -> None:
-        """End all of it."""
+        """End all of it; he may begin anew."""
+        for line in self._lines:
+            line.close()
         for gateway in self._gateways:
             gateway.close()
         for enclave in self._enclaves:
             enclave.kill()
+        self._lines, self._gateways, self._enclaves = [], [], []
 
 
 @contextmanager

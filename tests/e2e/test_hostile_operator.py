@@ -26,12 +26,13 @@ from altered_announcements import (
     with_the_entry_of_round_3,
     with_the_outcome_of_round_3,
 )
-from cheated_federation import DIMENSION, IN_DOUBT, SPOILED, VICTIM, Stage, cheated_federation, flipped, silo_refusing
+from blob_surgery import Anatomy
+from cheated_federation import IN_DOUBT, SPOILED, VICTIM, Stage, cheated_federation, flipped, silo_refusing
 from hostile_operator import Cheat
-from sealed_forgery import other_segment_under_the_same_tag
 
 from audit.entries import RoundAbandoned, RoundPublished
 from protocol.errors import RefusalCode
+from protocol.layout import Layout
 from protocol.session import CosignRequest, UploadAccepted, WantInitial, parse_to_silo
 from protocol.wire import strongroom_pb2 as pb
 
@@ -171,7 +172,7 @@ def test_an_entry_of_an_earlier_round_in_the_tree_of_today(stage: Stage) -> None
     """It is in the log, and cosigned: only the boot that it names tells."""
     run = stage.cheated(announcing(stage, with_the_entry_of_round_3))
     assert "wrong-boot: expected a round of the boot " in run.wait_for("waiting")["text"]
-    run.wait_for("enrolled", since=1 + len(run.events))
+    run.wait_for("enrolled", since=len(run.events))
     assert not any(event["event"] == "round" for event in run.events)
 
 
@@ -211,10 +212,9 @@ def serving(kind: str, other: bytes) -> Cheat:
 
 def forged(stage: Stage) -> bytes:
     """Another model under the tags and the signature of this one, by a silo that holds its key."""
-    blob, key = stage.bodies()["model"], stage.helper.round.model.key.raw()
-    place = len(blob) - 64 - 16 - 4 * DIMENSION
+    chunks = Layout.parse((stage.federation.folder / "layout.json").read_bytes()).chunks
     wanted = torch.full((4,), 1000.0).numpy().tobytes()
-    return other_segment_under_the_same_tag(blob, place, key, segment=1, last=True, wanted=wanted)
+    return Anatomy(stage.bodies()["model"], chunks).under_one_tag(stage.model_key(), 0, wanted)
 
 
 UNUSED = "; nothing of it was used; the appliance's store was changed, or it handed out something else"
