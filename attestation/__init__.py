@@ -4,6 +4,7 @@ Pure: no network, no clock, no file but the roots that ship with the package. `c
 """
 
 from attestation.appraisal import appraise
+from attestation.check import Check
 from attestation.errors import (
     AttestationError,
     EvidenceMalformed,
@@ -15,7 +16,7 @@ from attestation.errors import (
 from attestation.evidence import Evidence
 from attestation.reference_values import ReferenceValues, SnpReferenceValues
 from attestation.tee import Tee
-from attestation.verdict import Check, Verdict
+from attestation.verdict import Verdict
 
 __all__ = [
     "AttestationError",

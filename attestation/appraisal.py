@@ -7,18 +7,12 @@ Pure: no network, no clock, no root of trust from the peer. Which roots may vouc
 from collections.abc import Sequence
 from datetime import datetime
 
-from attestation.errors import EvidenceRefused, ReferenceValuesError
+from attestation.errors import AttestationError, EvidenceRefused, ReferenceValuesError
 from attestation.evidence import Evidence
+from attestation.families import FAMILIES
 from attestation.reference_values import ReferenceValues
 from attestation.report_data import REPORT_DATA_BYTES
-from attestation.simulated.roots import simulated_roots
-from attestation.snp.appraise import appraise as appraise_snp
-from attestation.snp.authenticate import authenticate
-from attestation.snp.report import SignedReport
-from attestation.snp.roots import vendor_roots
 from attestation.verdict import Verdict
-
-_ROOTS = {False: vendor_roots, True: simulated_roots}
 
 
 def appraise(
@@ -36,38 +30,51 @@ def appraise(
     """
     if len(report_data) != REPORT_DATA_BYTES:
         raise ValueError(f"report_data: expected {REPORT_DATA_BYTES} bytes, found {len(report_data)}")
+    return judge(evidence, reference_values, report_data, now)
+
+
+def judge(
+    evidence: Evidence, reference_values: Sequence[ReferenceValues], report_data: bytes | None, now: datetime
+) -> Verdict:
+    """As `appraise`, for evidence that somebody has at hand: `report_data` of any length, or None to compare none.
+
+    A verdict without that comparison says nothing about who is on the other end. Nothing that parties decide upon
+    calls this.
+    """
     if now.tzinfo is None:
         raise ValueError("now: expected an aware time, found a naive one")
-    simulated = _all_simulated_or_none(reference_values)
+    _require_all_simulated_or_none(reference_values)
     candidates = [values for values in reference_values if values.tee is evidence.tee]
     if not candidates:
         accepted = " or ".join(sorted({values.tee for values in reference_values}))
         raise EvidenceRefused("tee", expected=accepted, found=evidence.tee)
-    signed_report = SignedReport.parse(evidence.report)
-    authentic = authenticate(signed_report, evidence.endorsements, _ROOTS[simulated](), now)
-    refusals: list[EvidenceRefused] = []
+    authentic = FAMILIES[evidence.tee].authenticate(evidence, now)
+    refusals: list[AttestationError] = []
     for values in candidates:
         try:
-            return appraise_snp(authentic, values, report_data)
-        except EvidenceRefused as refusal:
+            return authentic.appraise(values, report_data)
+        except AttestationError as refusal:
             refusals.append(refusal)
     raise _joined(refusals)
 
 
-def _all_simulated_or_none(reference_values: Sequence[ReferenceValues]) -> bool:
+def _require_all_simulated_or_none(reference_values: Sequence[ReferenceValues]) -> None:
     kinds = {values.tee.simulated for values in reference_values}
     if not kinds:
         raise ReferenceValuesError("reference values", expected="at least one", found="none")
     if len(kinds) > 1:
         raise ReferenceValuesError("tee", expected="simulated alone, or none of it", found="simulated beside others")
-    return kinds.pop()
 
 
-def _joined(refusals: list[EvidenceRefused]) -> EvidenceRefused:
+def _joined(refusals: list[AttestationError]) -> AttestationError:
+    """What all of them missed; the kind is that of the first refusal proper, which came furthest."""
     if len(refusals) == 1:
         return refusals[0]
-    return EvidenceRefused(
+    kind = next((type(refusal) for refusal in refusals if isinstance(refusal, EvidenceRefused)), type(refusals[0]))
+    joined = kind(
         "reference values",
         expected=f"one of {len(refusals)} to accept",
         found="; ".join(f"[{index}] {refusal}" for index, refusal in enumerate(refusals, 1)),
     )
+    joined.passed = refusals[0].passed
+    return joined

@@ -1,21 +1,29 @@
-"""A numbered checklist: each line raises or is kept, so that a verdict can show what was checked."""
+"""A numbered checklist: each line raises or is kept, so that a verdict, or a refusal, can show what was checked."""
 
+from attestation.check import Check
 from attestation.errors import AttestationError
-from attestation.verdict import Check
 
 
 class Checklist:
-    """Collects passed checks; the first one that fails raises `failure` with the line's name and values."""
+    """Collects passed checks; the first one that fails raises `failure` with the line's number, name and values.
 
-    def __init__(self, failure: type[AttestationError]) -> None:
+    `before` are the lines of the floors below.
+    """
+
+    def __init__(self, failure: type[AttestationError], before: tuple[Check, ...] = ()) -> None:
         self._failure = failure
-        self._checks: list[Check] = []
+        self._checks = list(before)
 
     def require(self, condition: bool, number: int, name: str, expected: str, found: str) -> None:
         """Raise unless the condition holds; keep the line if it does."""
         if not condition:
-            raise self._failure(name, expected=expected, found=found)
+            raise self.failed(self._failure(name, expected=expected, found=found), number)
         self.passed(number, name, expected, found)
+
+    def failed(self, error: AttestationError, number: int) -> AttestationError:
+        """An error to raise for a line, whatever its kind, which then knows what was checked before."""
+        error.number, error.passed = number, self.made()
+        return error
 
     def passed(self, number: int, name: str, expected: str, found: str) -> None:
         """Keep a line whose check raises by itself."""

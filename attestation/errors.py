@@ -4,11 +4,14 @@ Every error is a refusal. Each names the field, what was expected and what was f
 show to the party that was refused: nothing in an appraisal is secret.
 """
 
+from attestation.check import Check
+
 
 class AttestationError(Exception):
     """Base of everything that this package raises about evidence.
 
-    `field` names the claim or the check; `expected` and `found` are its two values in words.
+    `field` names the claim or the check; `expected` and `found` are its two values in words. Where a numbered check
+    failed, `number` is its number and `passed` are the checks before it.
     """
 
     def __init__(self, field: str, *, expected: str, found: str) -> None:
@@ -16,6 +19,8 @@ class AttestationError(Exception):
         self.field = field
         self.expected = expected
         self.found = found
+        self.number: int | None = None
+        self.passed: tuple[Check, ...] = ()
 
 
 class EvidenceMalformed(AttestationError):

@@ -3,7 +3,8 @@
 from typing import TypeAlias
 
 from attestation.snp.reference_values import ANY_CHIP, IdBlock, SnpReferenceValues
+from attestation.terms import Covers, Revocation
 
 ReferenceValues: TypeAlias = SnpReferenceValues
 
-__all__ = ["ANY_CHIP", "IdBlock", "ReferenceValues", "SnpReferenceValues"]
+__all__ = ["ANY_CHIP", "Covers", "IdBlock", "ReferenceValues", "Revocation", "SnpReferenceValues"]

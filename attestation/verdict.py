@@ -5,34 +5,27 @@ A verdict exists only if every check passed; there is no verdict that says no.
 
 from dataclasses import dataclass
 
-from attestation.snp.product import Product
-from attestation.snp.tcb import TcbVersion
+from attestation.check import Check
+from attestation.claims import Claims
 from attestation.tee import Tee
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One passed line of a checklist: its number in the verifier's source, what was asked for, what was there."""
-
-    number: int
-    name: str
-    expected: str
-    found: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Evidence that was parsed, authenticated and appraised.
+    """Evidence that was parsed, authenticated and appraised (an Attestation Result, RFC 9334).
 
-    `measurement` is 48 bytes, `report_data` 64, `tcb` the version that the signing key proves (REPORTED_TCB).
-    `simulated` comes from the roots that vouched, never from what the evidence says of itself: if it is true, nothing
-    is protected, and whatever is derived from this verdict has to say so.
+    `product` is the line of hardware or the service, as its maker spells it; `measurement` what stands first for the
+    code: launch measurement, MRTD, MRENCLAVE, PCR0 or image digest. `report_data` is what the evidence commits to, and
+    None where the caller asked for no comparison. `warnings` are sentences about what was accepted although it is
+    weak. `simulated` comes from the roots that vouched, never from what the evidence says of itself: if it is true,
+    nothing is protected, and whatever is derived from this verdict has to say so.
     """
 
     tee: Tee
-    product: Product
+    product: str
     measurement: bytes
-    tcb: TcbVersion
-    report_data: bytes
+    report_data: bytes | None
+    claims: Claims
     checks: tuple[Check, ...]
+    warnings: tuple[str, ...]
     simulated: bool

@@ -26,9 +26,8 @@ be asked for an older TCB than the chip's.
 Sources: AMD 56860, ATTESTATION_REPORT; AMD 57230 for the certificate's side.
 """
 
-from hmac import compare_digest
-
 from attestation.checklist import Checklist
+from attestation.commitment import require_commitment
 from attestation.errors import EvidenceRefused
 from attestation.snp.authenticate import AuthenticReport
 from attestation.snp.flags import PolicyFlag, SigningKey, describe_platform, describe_policy
@@ -42,20 +41,20 @@ _NO_MIGRATION_AGENT = b"\xff" * 32
 _KNOWN_PLATFORM_BITS = 0xFF
 
 
-def appraise(authentic: AuthenticReport, values: SnpReferenceValues, report_data: bytes) -> Verdict:
-    """Compare an authentic report with one set of reference values and the 64 bytes that it must carry.
+def appraise(authentic: AuthenticReport, values: SnpReferenceValues, report_data: bytes | None) -> Verdict:
+    """Compare an authentic report with one set of reference values and the 64 bytes that it must carry, if given.
 
     Raises `EvidenceRefused` naming the first field that differs, and `EvidenceMalformed` for a TCB version with
     reserved bytes set (their place depends on the product).
     """
     report, key = authentic.report, authentic.key
-    checks = Checklist(EvidenceRefused)
+    checks = Checklist(EvidenceRefused, authentic.checks)
     checks.require(authentic.simulated is values.tee.simulated, 7, "roots", values.tee, _roots_of(authentic))
 
     _check_product(checks, authentic, values)
     _check_signing_key(checks, authentic, values)
     _check_chip(checks, authentic, values)
-    reported = _check_tcb(checks, authentic, values)
+    _check_tcb(checks, authentic, values)
     _check_policy(checks, report, values)
     _check_platform(checks, report, values)
 
@@ -74,20 +73,15 @@ def appraise(authentic: AuthenticReport, values: SnpReferenceValues, report_data
     _check_id_block(checks, report, values)
 
     # 20. what the report commits to
-    checks.require(
-        compare_digest(report.report_data, report_data) and any(report_data),
-        20,
-        "report_data",
-        report_data.hex() if any(report_data) else "a commitment, not zero bytes",
-        report.report_data.hex(),
-    )
+    require_commitment(checks, 20, report_data, report.report_data)
     return Verdict(
         tee=values.tee,
         product=key.product,
         measurement=report.measurement,
-        tcb=reported,
-        report_data=report.report_data,
-        checks=(*authentic.checks, *checks.made()),
+        report_data=None if report_data is None else report.report_data,
+        claims=(),
+        checks=checks.made(),
+        warnings=(),
         simulated=authentic.simulated,
     )
 
@@ -127,7 +121,7 @@ def _check_chip(checks: Checklist, authentic: AuthenticReport, values: SnpRefere
         checks.require(report.chip_id in values.chip_ids, 9, "chip_ids", accepted, found)
 
 
-def _check_tcb(checks: Checklist, authentic: AuthenticReport, values: SnpReferenceValues) -> TcbVersion:
+def _check_tcb(checks: Checklist, authentic: AuthenticReport, values: SnpReferenceValues) -> None:
     report, product = authentic.report, authentic.product
     reported = TcbVersion.parse(report.reported_tcb, product, "reported_tcb")
     current = TcbVersion.parse(report.current_tcb, product, "current_tcb")
@@ -166,7 +160,6 @@ def _check_tcb(checks: Checklist, authentic: AuthenticReport, values: SnpReferen
             f"{minimum}",
             f"{version}" + (f", too low in {below}" * bool(below)),
         )
-    return reported
 
 
 def _check_policy(checks: Checklist, report: Report, values: SnpReferenceValues) -> None:

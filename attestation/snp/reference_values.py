@@ -4,7 +4,6 @@ They come from the agreement. There are no defaults: every field that bears on s
 allow-list is an error, and what an allow-list cannot say is refused always (debugging, migration).
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -13,6 +12,7 @@ from attestation.snp.flags import PlatformFlag, PolicyFlag, SigningKey
 from attestation.snp.product import Product
 from attestation.snp.tcb import TcbVersion
 from attestation.tee import Tee
+from attestation.terms import require_filled, require_range, require_size
 
 MEASUREMENT_BYTES = 48
 CHIP_ID_BYTES = 64
@@ -34,11 +34,11 @@ class IdBlock:
     minimum_guest_svn: int
 
     def __post_init__(self) -> None:
-        _sized("id_block.id_key_digest", self.id_key_digest, 48)
-        _sized("id_block.author_key_digest", self.author_key_digest, 48)
-        _sized("id_block.family_id", self.family_id, 16)
-        _sized("id_block.image_id", self.image_id, 16)
-        _ranged("id_block.minimum_guest_svn", self.minimum_guest_svn, 2**32 - 1)
+        require_size("id_block.id_key_digest", self.id_key_digest, 48)
+        require_size("id_block.author_key_digest", self.author_key_digest, 48)
+        require_size("id_block.family_id", self.family_id, 16)
+        require_size("id_block.image_id", self.image_id, 16)
+        require_range("id_block.minimum_guest_svn", self.minimum_guest_svn, 2**32 - 1)
         if not any(self.id_key_digest):
             raise ReferenceValuesError("id_block.id_key_digest", expected="a key's digest", found="zero bytes")
 
@@ -81,12 +81,12 @@ class SnpReferenceValues:
     def __post_init__(self) -> None:
         if self.tee not in (Tee.SEV_SNP, Tee.SIMULATED):
             raise ReferenceValuesError("tee", expected="sev-snp or simulated", found=str(self.tee))
-        _filled("products", self.products)
-        _filled("measurements", self.measurements)
-        _filled("policies", self.policies)
-        _filled("signing_keys", self.signing_keys)
+        require_filled("products", self.products)
+        require_filled("measurements", self.measurements)
+        require_filled("policies", self.policies)
+        require_filled("signing_keys", self.signing_keys)
         for measurement in self.measurements:
-            _sized("measurements", measurement, MEASUREMENT_BYTES)
+            require_size("measurements", measurement, MEASUREMENT_BYTES)
         if sorted(tcb.product for tcb in self.minimum_tcb) != sorted(self.products):
             raise ReferenceValuesError(
                 "minimum_tcb",
@@ -100,12 +100,12 @@ class SnpReferenceValues:
                 "csp_ids", expected="some if and only if VLEK is accepted", found=", ".join(self.csp_ids) or "none"
             )
         if self.chip_ids != ANY_CHIP:
-            _filled("chip_ids", self.chip_ids)
+            require_filled("chip_ids", self.chip_ids)
             for chip_id in self.chip_ids:
-                _sized("chip_ids", chip_id, CHIP_ID_BYTES)
-        _sized("host_data", self.host_data, 32)
-        _ranged("vmpl", self.vmpl, 3)
-        _ranged("mitigations_required", self.mitigations_required, 2**64 - 1)
+                require_size("chip_ids", chip_id, CHIP_ID_BYTES)
+        require_size("host_data", self.host_data, 32)
+        require_range("vmpl", self.vmpl, 3)
+        require_range("mitigations_required", self.mitigations_required, 2**64 - 1)
 
     def minimum_tcb_of(self, product: Product) -> TcbVersion:
         """The minimum for one accepted product line."""
@@ -113,7 +113,7 @@ class SnpReferenceValues:
 
 
 def _check_policy(policy: int) -> None:
-    _ranged("policies", policy, 2**64 - 1)
+    require_range("policies", policy, 2**64 - 1)
     for flag, wanted in (
         (PolicyFlag.RESERVED_MUST_BE_ONE, True),
         (PolicyFlag.DEBUG, False),
@@ -123,20 +123,3 @@ def _check_policy(policy: int) -> None:
             raise ReferenceValuesError(
                 "policies", expected=f"bit {flag.value} ({flag.name}) to be {int(wanted)}", found=f"{policy:#x}"
             )
-
-
-def _filled(field: str, values: Collection[object]) -> None:
-    if not values:
-        raise ReferenceValuesError(field, expected="at least one", found="none")
-    if len(set(values)) != len(values):
-        raise ReferenceValuesError(field, expected="no value twice", found="a duplicate")
-
-
-def _sized(field: str, value: bytes, size: int) -> None:
-    if len(value) != size:
-        raise ReferenceValuesError(field, expected=f"{size} bytes", found=f"{len(value)}")
-
-
-def _ranged(field: str, value: int, maximum: int) -> None:
-    if type(value) is not int or not 0 <= value <= maximum:
-        raise ReferenceValuesError(field, expected=f"an integer from 0 to {maximum}", found=repr(value))

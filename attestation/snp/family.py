@@ -1,0 +1,49 @@
+"""SEV-SNP as a family of evidence: the vendor's, and the simulated twin, which differs in its roots only."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from attestation.claims import Claims
+from attestation.errors import ReferenceValuesError
+from attestation.evidence import Evidence
+from attestation.reference_values import ReferenceValues
+from attestation.snp.appraise import appraise
+from attestation.snp.authenticate import AuthenticReport, authenticate
+from attestation.snp.reference_values import SnpReferenceValues
+from attestation.snp.report import REPORT_BYTES, SignedReport
+from attestation.snp.roots import RootSet
+from attestation.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthenticSnp:
+    """A report that a pinned root vouches for."""
+
+    report: AuthenticReport
+
+    def appraise(self, values: ReferenceValues, report_data: bytes | None) -> Verdict:
+        """As `attestation.family.Authentic` says."""
+        if not isinstance(values, SnpReferenceValues):
+            raise ReferenceValuesError("tee", expected="reference values for SEV-SNP", found=str(values.tee))
+        return appraise(self.report, values, report_data)
+
+
+@dataclass(frozen=True, slots=True)
+class SnpFamily:
+    """As `attestation.family.Family` says; `roots` are the vendor's or the simulated ones."""
+
+    roots: Callable[[], RootSet]
+
+    def recognises(self, data: bytes) -> bool:
+        return len(data) == REPORT_BYTES and data[:4] in (b"\2\0\0\0", b"\3\0\0\0", b"\4\0\0\0", b"\5\0\0\0")
+
+    def describe(self, report: bytes) -> Claims:
+        raise NotImplementedError
+
+    def authenticate(self, evidence: Evidence, now: datetime) -> AuthenticSnp:
+        signed = SignedReport.parse(evidence.report)
+        return AuthenticSnp(report=authenticate(signed, evidence.endorsements, self.roots(), now))
+
+    def reference(self, evidence: Evidence, endorsements: Sequence[bytes]) -> ReferenceValues:
+        raise NotImplementedError

@@ -1,0 +1,53 @@
+"""Allow-lists in TOML: read with the key named in every error, and written."""
+
+import re
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from typing import TypeVar
+
+from protocol.agreement_toml import toml_string
+from protocol.fields import Fields
+
+MAXIMUM_ITEMS = 4096
+_Value = TypeVar("_Value")
+_Name = TypeVar("_Name", bound=StrEnum)
+
+
+def items(
+    fields: Fields, key: str, expected: str, read: Callable[[object], _Value | None], minimum: int = 1
+) -> tuple[_Value, ...]:
+    """A list whose items `read` turns into values; None from it means that the item is not `expected`."""
+    values: list[_Value] = []
+    for item in fields.items(key, minimum=minimum, maximum=MAXIMUM_ITEMS):
+        value = read(item)
+        if value is None:
+            raise fields.error(key, f"each item to be {expected}", item)
+        values.append(value)
+    return tuple(values)
+
+
+def choices(fields: Fields, key: str, kind: type[_Name], minimum: int = 1) -> tuple[_Name, ...]:
+    """A list of names of one kind."""
+    names = {str(name): name for name in kind}
+    expected = "one of " + ", ".join(f'"{name}"' for name in names)
+    return items(fields, key, expected, lambda item: names.get(item) if isinstance(item, str) else None, minimum)
+
+
+def hexadecimals(fields: Fields, key: str, size: int) -> tuple[bytes, ...]:
+    """A list of byte strings of `size` bytes each."""
+    form = re.compile(f"[0-9a-f]{{{2 * size}}}")
+
+    def read(item: object) -> bytes | None:
+        return bytes.fromhex(item) if isinstance(item, str) and form.fullmatch(item) else None
+
+    return items(fields, key, f"{2 * size} lower-case hexadecimal digits", read)
+
+
+def string_list(values: Iterable[str]) -> str:
+    """A TOML list of strings."""
+    return f"[{', '.join(toml_string(value) for value in values)}]"
+
+
+def hexadecimal_list(values: Iterable[bytes]) -> str:
+    """A TOML list of byte strings in hexadecimal."""
+    return string_list(value.hex() for value in values)
