@@ -4,7 +4,6 @@ One family a package: `snp` (real and simulated), `dcap` (TDX and SGX), `nitro`,
 authenticate, appraise; each takes the former one's type.
 """
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -45,7 +44,7 @@ class Family(Protocol):
         """
         ...
 
-    def reference(self, evidence: Evidence, endorsements: Sequence[bytes]) -> ReferenceValues:
+    def reference(self, evidence: Evidence) -> ReferenceValues:
         """Reference values that accept this evidence and nothing wider than need be, unverified.
 
         Raises `EvidenceMalformed`; `EvidenceRefused` where no reference values can accept it (debugging);

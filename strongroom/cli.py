@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 _COMMANDS = {
     "agreement": "Check a federation's agreement, or make its [model] block.",
     "appliance": "Run the aggregator: enclave and gateway.",
+    "attest": "Judge evidence of trusted hardware, or read it.",
     "audit": "Verify a federation's log offline, or read it.",
     "demo": "Watch four silos train one model, on this machine.",
     "silo": "Take part in a federation: keys, enrolment, training.",
@@ -32,8 +33,15 @@ _EXTRAS = {
 class LazyGroup(click.Group):
     """A group whose subcommands are imported when they are run. `commands_help`: name → one line of help."""
 
-    def __init__(self, *, package: str, commands_help: Mapping[str, str], help: str) -> None:  # noqa: A002  click's name
-        super().__init__(name="strongroom", help=help, no_args_is_help=True)
+    def __init__(
+        self,
+        *,
+        name: str = "strongroom",
+        package: str,
+        commands_help: Mapping[str, str],
+        help: str,  # noqa: A002  click's name
+    ) -> None:
+        super().__init__(name=name, help=help, no_args_is_help=True)
         self._package = package
         self.commands_help = dict(commands_help)
 

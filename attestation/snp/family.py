@@ -1,6 +1,6 @@
 """SEV-SNP as a family of evidence: the vendor's, and the simulated twin, which differs in its roots only."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -45,5 +45,5 @@ class SnpFamily:
         signed = SignedReport.parse(evidence.report)
         return AuthenticSnp(report=authenticate(signed, evidence.endorsements, self.roots(), now))
 
-    def reference(self, evidence: Evidence, endorsements: Sequence[bytes]) -> ReferenceValues:
+    def reference(self, evidence: Evidence) -> ReferenceValues:
         raise NotImplementedError

@@ -1,0 +1,14 @@
+"""`strongroom attest inspect | verify | reference | collect`: evidence of trusted hardware, by hand. One module each."""
+
+from strongroom.cli import LazyGroup
+
+command = LazyGroup(
+    name="attest",
+    package="strongroom.commands.attest",
+    commands_help={
+        "inspect": "Print what EVIDENCE says, without judging it.",
+        "verify": "Judge EVIDENCE by a policy.",
+        "reference": "Print the policy that accepts EVIDENCE.",
+    },
+    help="Judge evidence of trusted hardware, or read it.",
+)
