@@ -1,4 +1,4 @@
-"""`strongroom attest inspect | verify | reference | collect`: evidence of trusted hardware, by hand. One module each."""
+"""`strongroom attest inspect | verify | reference`: evidence of trusted hardware, by hand. One module each."""
 
 from strongroom.cli import LazyGroup
 

@@ -1,4 +1,4 @@
-"""`strongroom attest reference`: the policy that accepts given evidence, to be read, narrowed or widened, and pasted."""
+"""`strongroom attest reference`: the policy that accepts given evidence, to be read, narrowed and pasted."""
 
 import sys
 from pathlib import Path
