@@ -14,7 +14,7 @@ define install
 	touch $@
 endef
 
-.PHONY: demo test test-all lint check-imports check-protos protos locks wheels image image-check soak-kills clean
+.PHONY: demo test test-all fuzz lint check-imports check-protos protos locks wheels image image-check soak-kills clean
 
 demo: $(VENV)/.demo
 	$(BIN)/strongroom demo $(DEMO_ARGS)
@@ -29,6 +29,11 @@ test: $(VENV)/.dev
 
 test-all: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Every parser of foreign bytes, guided by coverage, for FUZZ_SECONDS in all; what it finds to be new stays in build/fuzz.
+FUZZ_SECONDS ?= 600
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS) --corpus build/fuzz $(FUZZ_TARGETS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -55,6 +60,10 @@ $(VENV)/.demo: pyproject.toml locks/demo.txt locks/constraints.txt
 $(VENV)/.dev: pyproject.toml locks/dev.txt locks/constraints.txt
 	$(call install,dev)
 	touch $(VENV)/.demo
+
+$(VENV)/.fuzz: pyproject.toml locks/fuzz.txt locks/constraints.txt
+	$(call install,fuzz)
+	touch $(VENV)/.demo $(VENV)/.dev
 
 # What the image is made of: torch by version, everything else by hash, and our own wheel.
 wheels: $(VENV)/.demo

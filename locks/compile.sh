@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 compile() { "${UV:-uv}" pip compile pyproject.toml --quiet --python-version 3.11 --no-annotate --no-header "$@"; }
 find_links=()
 [ -n "${PIP_FIND_LINKS:-}" ] && find_links=(--find-links "$PIP_FIND_LINKS")
-compile "${find_links[@]}" --extra dev --extra build | sed -E 's/^(torch==[0-9.]+).*/\1/' > locks/constraints.txt
+compile "${find_links[@]}" --extra dev --extra fuzz --extra build | sed -E 's/^(torch==[0-9.]+).*/\1/' > locks/constraints.txt
 lock() {  # name, then its extras
   name=$1; shift; extras=(); for extra in "$@"; do extras+=(--extra "$extra"); done
   compile "${find_links[@]}" "${extras[@]}" -c locks/constraints.txt --generate-hashes --no-emit-package torch > "locks/$name.txt"
@@ -16,3 +16,4 @@ lock silo silo
 lock appliance appliance
 lock demo demo build
 lock dev dev build
+lock fuzz dev fuzz build

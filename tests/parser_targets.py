@@ -1,0 +1,155 @@
+"""Every parser of foreign bytes, with the errors that it may raise and some bytes to begin with.
+
+A target takes any bytes and returns; whatever else it raises, or seconds or a gigabyte spent on a few kilobytes, is a
+fault. Used by the fuzzer (`make fuzz`, guided by coverage) and by a test that runs each over its seeds.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from agreement_examples import good_agreement
+from memory_federation import MemoryFederation
+
+from attestation.errors import AttestationError
+from attestation.evidence import Evidence
+from attestation.families import FAMILIES
+from attestation.recognise import endorsements_in, recognise
+from attestation.simulated.reference_values import simulated_reference_values
+from audit.entries import parse_entry
+from audit.note import Checkpoint, Note
+from audit.proof import Receipt
+from audit.tiles import parse_bundle, parse_hash_tile
+from protocol.agreement import Agreement
+from protocol.agreement_tees import render_tee
+from protocol.enrolment import Admitted, Enrol, Hello, Welcome
+from protocol.errors import ProtocolError
+from protocol.layout import Layout
+from protocol.policy import read_policy
+from protocol.sealing import BlobHeader
+from protocol.sealing.geometry import read_prelude
+from protocol.session import parse_from_silo, parse_to_silo
+from protocol.signed import unverified_body
+from protocol.update import UpdateMetadata
+
+VECTORS = Path(__file__).parent / "vectors" / "data"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One parser. `seeds` are good inputs; `allowed` is everything that it may raise."""
+
+    parse: Callable[[bytes], object]
+    allowed: type[Exception]
+    seeds: tuple[bytes, ...] = ()
+
+    def __call__(self, data: bytes) -> bool:
+        """Whether the bytes were parsed; raises what no parser may raise."""
+        try:
+            self.parse(data)
+        except self.allowed:
+            return False
+        return True
+
+
+def _files(*patterns: str, limit: int = 64) -> tuple[bytes, ...]:
+    paths = sorted(path for pattern in patterns for path in VECTORS.glob(pattern) if path.is_file())
+    return tuple(path.read_bytes() for path in paths[:limit])
+
+
+def _evidence_targets() -> dict[str, Target]:
+    seeds = _files("snp/**/*.bin", "dcap/**/*", "nitro/**/*", "token/**/*")
+    recognised = [(data, evidence) for data in seeds if (evidence := _recognised(data)) is not None]
+    targets = {"recognise": Target(parse=recognise, allowed=AttestationError, seeds=seeds)}
+    for tee, family in FAMILIES.items():
+        own = tuple(evidence.report for _, evidence in recognised if evidence.tee is tee)
+        targets[f"describe-{tee}"] = Target(parse=family.describe, allowed=AttestationError, seeds=own)
+    return targets
+
+
+def _recognised(data: bytes) -> Evidence | None:
+    try:
+        return recognise(data)
+    except AttestationError:
+        return None
+
+
+def _spoken() -> dict[str, tuple[bytes, ...]]:
+    """What the parties of a small federation say in one round, by the name of the target that reads it."""
+    said: dict[str, list[bytes]] = defaultdict(list)
+    federation = MemoryFederation(replace={"rounds = 40": "rounds = 1"})
+    for terms in federation.agreement.silos:
+        silo = federation.silo(terms.name)
+        hello = silo.machine.hello()
+        welcome = federation.enclave.hello(hello)
+        admitted = federation.enclave.enrol(silo.machine.welcome(welcome))
+        silo.machine.admitted(admitted)
+        join = silo.machine.join()
+        federation.enclave.receive(silo.name, join)
+        said["hello"].append(unverified_body(hello))
+        said["welcome"].append(unverified_body(welcome))
+        said["admitted"].append(unverified_body(admitted))
+        said["from-silo"].append(join)
+    deliver = federation.deliver
+
+    def heard(name: str, message: bytes) -> None:
+        said["to-silo"].append(message)
+        deliver(name, message)
+
+    federation.deliver = heard  # type: ignore[method-assign]
+    federation.run()
+    said["entry"] = [data for _, data in federation.history()]
+    said["layout"] = [federation.layout.encode()]
+    bodies = [
+        federation.body(name.removeprefix("models/").removesuffix(".blob")) for name in federation.store.list("models/")
+    ]
+    said["blob-header"] = [read_prelude(body)[0] for body in bodies]
+    return {name: tuple(messages[-8:]) for name, messages in said.items()}
+
+
+def targets() -> dict[str, Target]:
+    """All of them, by name."""
+    spoken = _spoken()
+    agreement = good_agreement().encode()
+    policy = render_tee(simulated_reference_values(bytes(48)), "appliance.tee", explained=True).encode()
+
+    def message(name: str, parse: Callable[[bytes], object]) -> Target:
+        return Target(parse=parse, allowed=ProtocolError, seeds=spoken.get(name, ()))
+
+    return {
+        **_evidence_targets(),
+        "evidence": Target(parse=Evidence.parse, allowed=AttestationError),
+        "endorsements": Target(
+            parse=lambda data: endorsements_in(data, "endorsement"), allowed=AttestationError, seeds=_files("**/*.pem")
+        ),
+        "policy": Target(parse=lambda data: read_policy(data, "policy.toml"), allowed=ProtocolError, seeds=(policy,)),
+        "agreement": Target(
+            parse=lambda data: Agreement.parse(data, "federation.toml"), allowed=ProtocolError, seeds=(agreement,)
+        ),
+        "layout": message("layout", Layout.parse),
+        "blob-header": message("blob-header", BlobHeader.parse),
+        "update-metadata": message("update-metadata", UpdateMetadata.parse),
+        "hello": message("hello", Hello.parse),
+        "welcome": message("welcome", Welcome.parse),
+        "enrol": message("enrol", Enrol.parse),
+        "admitted": message("admitted", Admitted.parse),
+        "from-silo": message("from-silo", parse_from_silo),
+        "to-silo": message("to-silo", parse_to_silo),
+        "entry": message("entry", parse_entry),
+        "note": Target(
+            parse=Note.parse, allowed=ProtocolError, seeds=_files("c2sp/signed-note*", "tessera/log/checkpoint*")
+        ),
+        "checkpoint": Target(parse=Checkpoint.parse, allowed=ProtocolError, seeds=_files("tessera/log/checkpoint*")),
+        "receipt": Target(parse=Receipt.parse, allowed=ProtocolError, seeds=_files("c2sp/tlog-proof*")),
+        "hash-tile": Target(
+            parse=lambda data: parse_hash_tile(data, width=15),
+            allowed=ProtocolError,
+            seeds=_files("tessera/log/tile/0/000.p/*"),
+        ),
+        "bundle": Target(
+            parse=lambda data: parse_bundle(data, width=15),
+            allowed=ProtocolError,
+            seeds=_files("tessera/log/tile/entries/000.p/*"),
+        ),
+    }
