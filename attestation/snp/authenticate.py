@@ -27,10 +27,11 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from attestation.certificates import issuer, load_certificate, subject
 from attestation.check import Check
 from attestation.checklist import Checklist
 from attestation.errors import EvidenceMalformed, EvidenceNotAuthentic, EvidenceUncheckable
-from attestation.snp.certificates import EndorsementKey, issuer, kind_of, load_certificate, subject
+from attestation.snp.certificates import EndorsementKey, kind_of
 from attestation.snp.product import Product
 from attestation.snp.report import Report, SignedReport
 from attestation.snp.roots import RootSet

@@ -6,16 +6,14 @@ must be known, because each may carry a TCB component that nobody would compare 
 Sources: AMD 57230, VCEK and VLEK certificate formats; RFC 5280; X.690 for DER.
 """
 
-import warnings
 from dataclasses import dataclass
-from threading import Lock
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID, PublicKeyAlgorithmOID
 
+from attestation.certificates import UNREADABLE, subject
 from attestation.errors import EvidenceMalformed
 from attestation.snp.flags import SigningKey
 from attestation.snp.product import Product, product_of_name
@@ -46,16 +44,6 @@ STRUCT_VERSIONS: Final = {Product.MILAN: 0, Product.GENOA: 0, Product.TURIN: 1}
 HARDWARE_ID_BYTES: Final = {Product.MILAN: 64, Product.GENOA: 64, Product.TURIN: 8}
 
 _INTEGER, _OCTET_STRING, _IA5_STRING = 0x02, 0x04, 0x16
-# What loading and reading a hostile certificate can raise.
-_UNREADABLE = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)
-_FILTERS = Lock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +75,7 @@ class EndorsementKey:
             raise EvidenceMalformed(f"{field} key", expected="P-384", found=algorithm.dotted_string)
         try:
             public_key = certificate.public_key()
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise EvidenceMalformed(f"{field} key", expected="P-384", found=type(error).__name__) from error
         extensions = _amd_extensions(certificate, field)
         if certificate.version is not x509.Version.v3:
@@ -112,41 +100,10 @@ class EndorsementKey:
         )
 
 
-def load_certificate(der: bytes, field: str) -> x509.Certificate:
-    """Parse one DER certificate without trailing bytes; raises `EvidenceMalformed` naming `field`.
-
-    All VCEK and VLEK certificates have the serial number 0, of which the library warns, as it does of odd names:
-    silenced here and nowhere else. What is read lazily is read here once, so that what is returned is readable.
-    """
-    try:
-        with _FILTERS, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            certificate = x509.load_der_x509_certificate(der)
-            _ = certificate.subject, certificate.issuer, certificate.extensions
-            _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    except _UNREADABLE as error:
-        raise EvidenceMalformed(field, expected="a DER X.509 certificate", found=type(error).__name__) from error
-    return certificate
-
-
 def kind_of(certificate: x509.Certificate) -> SigningKey | None:
     """The kind of signing key that a certificate's subject claims, or None."""
     names = [name.value for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     return next((kind for kind, name in SUBJECT.items() if names == [name]), None)
-
-
-def subject(certificate: x509.Certificate) -> str:
-    """A certificate's subject in words, for messages."""
-    return _printable(certificate.subject)
-
-
-def issuer(certificate: x509.Certificate) -> str:
-    """A certificate's issuer in words, for messages."""
-    return _printable(certificate.issuer)
-
-
-def _printable(name: x509.Name) -> str:
-    return ascii(name.rfc4514_string())[1:-1][:120]
 
 
 def _amd_extensions(certificate: x509.Certificate, field: str) -> dict[str, bytes]:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attestation import Evidence, EvidenceMalformed, Tee
-from attestation.snp.certificates import EndorsementKey, load_certificate
+from attestation.certificates import load_certificate
+from attestation.snp.certificates import EndorsementKey
 from attestation.snp.flags import SigningKey
 from attestation.snp.product import Product
 from attestation.snp.report import REPORT_BYTES, SIGNED_BYTES, Cpuid, FirmwareVersion, Report, SignedReport

@@ -11,8 +11,9 @@ from odd_certificates import (
     finite_field_key,
 )
 
+from attestation.certificates import load_certificate
 from attestation.errors import EvidenceMalformed
-from attestation.snp.certificates import EndorsementKey, load_certificate
+from attestation.snp.certificates import EndorsementKey
 from protocol.credentials import check_credential_key, new_credential_key
 from protocol.errors import MalformedError
 

@@ -18,9 +18,10 @@ from attestation import (
     Tee,
     appraise,
 )
+from attestation.certificates import load_certificate
 from attestation.reference_values import ANY_CHIP, IdBlock
 from attestation.snp.authenticate import authenticate
-from attestation.snp.certificates import EndorsementKey, load_certificate
+from attestation.snp.certificates import EndorsementKey
 from attestation.snp.flags import PlatformFlag, SigningKey
 from attestation.snp.product import Product
 from attestation.snp.report import REPORT_BYTES, SIGNED_BYTES, SignedReport
