@@ -1,5 +1,8 @@
 """A numbered checklist: each line raises or is kept, so that a verdict, or a refusal, can show what was checked."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from attestation.check import Check
 from attestation.errors import AttestationError
 
@@ -24,6 +27,16 @@ class Checklist:
         """An error to raise for a line, whatever its kind, which then knows what was checked before."""
         error.number, error.passed = number, self.made()
         return error
+
+    @contextmanager
+    def line(self, number: int) -> Iterator[None]:
+        """Whatever is raised inside, of any kind, knows this line's number and what was checked before."""
+        try:
+            yield
+        except AttestationError as error:
+            if error.number is None:
+                self.failed(error, number)
+            raise
 
     def passed(self, number: int, name: str, expected: str, found: str) -> None:
         """Keep a line whose check raises by itself."""

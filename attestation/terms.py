@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from enum import StrEnum
+from typing import Final
 
 from attestation.errors import ReferenceValuesError
 
@@ -28,6 +29,16 @@ class Revocation(StrEnum):
     CRL = "crl"
     MINIMUM_TCB = "minimum-tcb"
     SHORT_LIVED = "short-lived"
+
+
+FIRMWARE_ONLY_WARNING: Final = (
+    "the measurement covers a provider's firmware only: nothing is proved about the code that runs above it"
+)
+
+
+def coverage_warnings(covers: Covers) -> tuple[str, ...]:
+    """What a verdict has to say about measurements that stop short of the code."""
+    return (FIRMWARE_ONLY_WARNING,) if covers is Covers.FIRMWARE_ONLY else ()
 
 
 def require_filled(field: str, values: Collection[object]) -> None:

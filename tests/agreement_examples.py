@@ -21,6 +21,8 @@ def tee_table(heading: str, tee: str = "simulated") -> str:
 tee = "{tee}"
 products = ["Genoa"]
 measurements = ["{MEASUREMENT}"]
+covers = "code"
+revocation = "minimum-tcb"
 minimum_tcb = [{{ product = "Genoa", bootloader = 9, tee = 0, snp = 23, microcode = 72 }}]
 provisional_firmware = false
 policies = [0x30000]

@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.x509.oid import NameOID
 
-from attestation.snp.authenticate import SALT_BYTES
 from attestation.snp.certificates import (
     CSP_ID,
     HARDWARE_ID,
@@ -27,6 +26,7 @@ from attestation.snp.certificates import (
     TCB_EXTENSIONS,
 )
 from attestation.snp.flags import SigningKey
+from attestation.snp.signatures import SALT_BYTES
 from attestation.snp.tcb import TcbVersion
 
 ORGANISATION: Final = "Strongroom simulation (protects nothing)"

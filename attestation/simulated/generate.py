@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from attestation.simulated.authority import issue_endorsement, issue_intermediate, issue_root
 from attestation.simulated.chip import SIMULATED_CHIP_ID, SIMULATED_TCB
-from attestation.snp.authenticate import RSA_BITS
 from attestation.snp.flags import SigningKey
+from attestation.snp.signatures import RSA_BITS
 
 NOT_BEFORE = datetime(1970, 1, 1, tzinfo=UTC)
 NOT_AFTER = datetime(2999, 12, 31, 23, 59, 59, tzinfo=UTC)

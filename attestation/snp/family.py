@@ -10,6 +10,10 @@ from attestation.evidence import Evidence
 from attestation.reference_values import ReferenceValues
 from attestation.snp.appraise import appraise
 from attestation.snp.authenticate import AuthenticReport, authenticate
+from attestation.snp.claims import report_claims
+from attestation.snp.endorsements import Endorsements
+from attestation.snp.product import product_of_cpuid
+from attestation.snp.reference import reference_values
 from attestation.snp.reference_values import SnpReferenceValues
 from attestation.snp.report import REPORT_BYTES, SignedReport
 from attestation.snp.roots import RootSet
@@ -39,11 +43,14 @@ class SnpFamily:
         return len(data) == REPORT_BYTES and data[:4] in (b"\2\0\0\0", b"\3\0\0\0", b"\4\0\0\0", b"\5\0\0\0")
 
     def describe(self, report: bytes) -> Claims:
-        raise NotImplementedError
+        parsed = SignedReport.parse(report).report
+        product = None if parsed.cpuid is None else product_of_cpuid(parsed.cpuid.family, parsed.cpuid.model)
+        return report_claims(parsed, product, None)
 
     def authenticate(self, evidence: Evidence, now: datetime) -> AuthenticSnp:
         signed = SignedReport.parse(evidence.report)
         return AuthenticSnp(report=authenticate(signed, evidence.endorsements, self.roots(), now))
 
     def reference(self, evidence: Evidence) -> ReferenceValues:
-        raise NotImplementedError
+        parsed = SignedReport.parse(evidence.report).report
+        return reference_values(parsed, Endorsements.parse(evidence.endorsements), evidence.tee)

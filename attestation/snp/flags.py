@@ -60,11 +60,15 @@ _PLATFORM_BIT = {
 }
 
 
+def known_flags(policy: int) -> tuple[PolicyFlag, ...]:
+    """The bits of a guest policy that are set and have a name, but the one that always is."""
+    return tuple(flag for flag in PolicyFlag if flag.is_set(policy) and flag is not PolicyFlag.RESERVED_MUST_BE_ONE)
+
+
 def describe_policy(policy: int) -> str:
     """A guest policy in words: `0x30000 (ABI 0.0, SMT)`; bits without a name are counted as `unknown`."""
-    flags = [flag for flag in PolicyFlag if flag is not PolicyFlag.RESERVED_MUST_BE_ONE]
     words = [f"ABI {policy >> 8 & 0xFF}.{policy & 0xFF}"]
-    words += [flag.name for flag in flags if flag.is_set(policy)]
+    words += [flag.name for flag in known_flags(policy)]
     if policy >> 26:
         words.append(f"unknown bits {policy >> 26 << 26:#x}")
     return f"{policy:#x} ({', '.join(words)})"

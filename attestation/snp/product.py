@@ -1,13 +1,14 @@
 """AMD EPYC product lines: the unit in which AMD issues roots and lays out TCB versions.
 
-Sources: AMD 57230 (VCEK and KDS interface) for the names; the CPUID ranges are those that the field's verifiers use
-(family 19h models 00-0F Milan, 10-1F and A0-AF Genoa with Bergamo and Siena, family 1Ah models 00-11 Turin).
+Sources: AMD 57230 (VCEK and KDS interface) for the names, and for Genoa's root over Bergamo and Siena; the CPUID ranges
+are those that the field's verifiers use (family 19h models 00-0F Milan, 10-1F and A0-AF Genoa with Bergamo and Siena,
+family 1Ah models 00-11 Turin).
 """
 
 import re
 from enum import StrEnum
 
-_STEPPING = re.compile(r"(Milan|Genoa|Turin)(-[A-Z][0-9])?")
+_STEPPING = re.compile(r"([A-Z][a-z]+)(-[A-Z][0-9])?")
 
 
 class Product(StrEnum):
@@ -22,10 +23,13 @@ class Product(StrEnum):
     TURIN = "Turin"
 
 
+_LINE_OF = {**{str(product): product for product in Product}, "Bergamo": Product.GENOA, "Siena": Product.GENOA}
+
+
 def product_of_name(name: str) -> Product | None:
     """The product line of a certificate's productName ("Genoa", "Milan-B0"); None if it is not one of these."""
     match = _STEPPING.fullmatch(name)
-    return Product(match.group(1)) if match else None
+    return _LINE_OF.get(match.group(1)) if match else None
 
 
 def product_of_cpuid(family: int, model: int) -> Product | None:

@@ -12,11 +12,13 @@ from attestation.snp.flags import PlatformFlag, PolicyFlag, SigningKey
 from attestation.snp.product import Product
 from attestation.snp.tcb import TcbVersion
 from attestation.tee import Tee
-from attestation.terms import require_filled, require_range, require_size
+from attestation.terms import Covers, Revocation, require_filled, require_range, require_size
 
 MEASUREMENT_BYTES = 48
 CHIP_ID_BYTES = 64
 ANY_CHIP: Final = "any"
+REVOCATIONS: Final = (Revocation.CRL, Revocation.MINIMUM_TCB)
+"""How a key's withdrawal can be noticed; nothing of AMD's is short-lived."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +50,13 @@ class SnpReferenceValues:
     """One accepted kind of SEV-SNP guest. Raises `ReferenceValuesError` if empty, contradictory or out of range.
 
     - `tee`: `SEV_SNP` or `SIMULATED`; it alone chooses the roots of trust.
-    - `products`: accepted product lines, each with exactly one entry in `minimum_tcb`.
+    - `products`: accepted product lines, each with exactly one entry in `minimum_tcb`. `MILAN` is accepted with a
+      warning.
     - `measurements`: accepted launch measurements, 48 bytes each.
+    - `covers`: how far they reach, which no report tells: to the code, if kernel, initrd and command line are measured
+      at launch, or all of it is one image. `FIRMWARE_ONLY` is accepted with a warning.
+    - `revocation`: `CRL` asks for a revocation list of the product's root beside the report, which can withdraw ASK
+      and ASVK only; `MINIMUM_TCB` asks for none. Chips' and providers' keys are withdrawn by `minimum_tcb` either way.
     - `minimum_tcb`: reached component by component by the reported, current, committed and launch TCB alike.
     - `provisional_firmware`: whether firmware that the host can still roll back (CURRENT ≠ COMMITTED) is accepted.
     - `policies`: accepted guest policies, compared as a whole; DEBUG and MIGRATE_MA are never among them.
@@ -66,6 +73,8 @@ class SnpReferenceValues:
     tee: Tee
     products: tuple[Product, ...]
     measurements: tuple[bytes, ...]
+    covers: Covers
+    revocation: Revocation
     minimum_tcb: tuple[TcbVersion, ...]
     provisional_firmware: bool
     policies: tuple[int, ...]
@@ -85,6 +94,12 @@ class SnpReferenceValues:
         require_filled("measurements", self.measurements)
         require_filled("policies", self.policies)
         require_filled("signing_keys", self.signing_keys)
+        if self.revocation not in REVOCATIONS:
+            raise ReferenceValuesError(
+                "revocation",
+                expected=f"{' or '.join(REVOCATIONS)}, as the certificates live for years",
+                found=self.revocation,
+            )
         for measurement in self.measurements:
             require_size("measurements", measurement, MEASUREMENT_BYTES)
         if sorted(tcb.product for tcb in self.minimum_tcb) != sorted(self.products):

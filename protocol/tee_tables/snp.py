@@ -9,33 +9,49 @@ from typing import Literal
 from attestation.reference_values import ANY_CHIP, IdBlock, SnpReferenceValues
 from attestation.snp.flags import PlatformFlag, SigningKey
 from attestation.snp.product import Product
+from attestation.snp.reference_values import REVOCATIONS
 from attestation.snp.tcb import TcbVersion
 from attestation.tee import Tee
+from attestation.terms import Covers, Revocation
 from protocol.agreement_toml import fields_of, toml_string
 from protocol.fields import Fields
 from protocol.tee_tables.lists import choices, hexadecimal_list, hexadecimals, items, string_list
 from protocol.tee_tables.row import Row
+
+_PRODUCTS = 'accepted product lines; "Milan", whose root seeds can be extracted in software, only if it is named here'
+_COVERS = (
+    'write "code" if kernel, initrd and command line are measured at launch; "firmware-only" proves nothing about them'
+)
+_REVOCATION = '"crl": a fresh revocation list must come with the report; "minimum-tcb": raising minimum_tcb must do'
+_PLATFORM = "what the machine must have: alias-check-complete answers BadRAM (AMD-SB-3015)"
+_MITIGATIONS = "bits that both mitigation vectors must have; 0 asks for none, and so accepts reports before version 5"
+_SIGNING_KEYS = '"vcek": the chip\'s own key; "vlek": a cloud provider\'s, which may be on any of its chips'
+_ID_BLOCK = 'who signed the launch: "none", or the digests of both keys, family, image and the lowest security version'
 
 
 def rows(values: SnpReferenceValues) -> list[Row]:
     """The lines of the table but `tee`, which `read` reads back to equal values."""
     chip_ids = toml_string(ANY_CHIP) if values.chip_ids == ANY_CHIP else hexadecimal_list(values.chip_ids)
     tcbs = ", ".join(_render_tcb(tcb) for tcb in values.minimum_tcb)
-    csp_ids = [Row("csp_ids", string_list(values.csp_ids), "the cloud providers whose VLEKs are accepted")]
+    csp_ids = [Row("csp_ids", string_list(values.csp_ids), "the cloud providers whose VLEK is accepted, by CSP_ID")]
+    policies = f"[{', '.join(f'{policy:#x}' for policy in values.policies)}]"
+    provisional = str(values.provisional_firmware).lower()
     return [
-        Row("products", string_list(values.products), "product lines"),
-        Row("measurements", hexadecimal_list(values.measurements), "launch measurements"),
-        Row("minimum_tcb", f"[{tcbs}]", "the oldest firmware accepted, component by component"),
-        Row("provisional_firmware", str(values.provisional_firmware).lower(), "whether the host may roll it back"),
-        Row("policies", f"[{', '.join(f'{policy:#x}' for policy in values.policies)}]", "guest policies, as a whole"),
-        Row("platform_required", string_list(values.platform_required), "bits of PLATFORM_INFO that must be set"),
-        Row("mitigations_required", f"{values.mitigations_required:#x}", "bits of both mitigation vectors"),
-        Row("vmpl", str(values.vmpl), "the privilege level that asked for the report"),
-        Row("signing_keys", string_list(values.signing_keys), "whose key may sign: the chip's, a cloud provider's"),
+        Row("products", string_list(values.products), _PRODUCTS),
+        Row("measurements", hexadecimal_list(values.measurements), "accepted launch measurements (MEASUREMENT)"),
+        Row("covers", toml_string(values.covers), _COVERS),
+        Row("revocation", toml_string(values.revocation), _REVOCATION),
+        Row("minimum_tcb", f"[{tcbs}]", "the oldest firmware and microcode accepted, component by component"),
+        Row("provisional_firmware", provisional, "whether firmware is accepted that the host can still roll back"),
+        Row("policies", policies, "accepted guest policies, as a whole; none that allows debugging or migration"),
+        Row("platform_required", string_list(values.platform_required), _PLATFORM),
+        Row("mitigations_required", f"{values.mitigations_required:#x}", _MITIGATIONS),
+        Row("vmpl", str(values.vmpl), "the privilege level that asks for the report: 0 is the highest, 3 the lowest"),
+        Row("signing_keys", string_list(values.signing_keys), _SIGNING_KEYS),
         *(csp_ids if values.csp_ids else []),
-        Row("chip_ids", chip_ids, "which machines"),
-        Row("host_data", toml_string(values.host_data.hex()), "what the host committed to at launch"),
-        Row("id_block", _render_id_block(values.id_block), "who signed the launch"),
+        Row("chip_ids", chip_ids, 'the machines it may run on, by CHIP_ID, or "any"'),
+        Row("host_data", toml_string(values.host_data.hex()), "what the host committed to at launch, or zeros"),
+        Row("id_block", _render_id_block(values.id_block), _ID_BLOCK),
     ]
 
 
@@ -47,6 +63,8 @@ def read(fields: Fields, where: str, tee: Tee) -> SnpReferenceValues:
         tee=tee,
         products=products,
         measurements=hexadecimals(fields, "measurements", 48),
+        covers=Covers(fields.choice("covers", tuple(Covers))),
+        revocation=Revocation(fields.choice("revocation", REVOCATIONS)),
         minimum_tcb=tuple(_read_tcb(table) for table in fields.tables("minimum_tcb", minimum=1, maximum=len(Product))),
         provisional_firmware=fields.boolean("provisional_firmware"),
         policies=items(fields, "policies", "an integer from 0 to 2^53-1", _policy),
