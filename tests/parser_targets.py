@@ -11,12 +11,15 @@ from pathlib import Path
 
 from agreement_examples import good_agreement
 from memory_federation import MemoryFederation
+from synthetic_snp import revocation_list
 
-from attestation.errors import AttestationError
+from attestation.errors import AttestationError, EvidenceMalformed
 from attestation.evidence import Evidence
 from attestation.families import FAMILIES
 from attestation.recognise import endorsements_in, recognise
 from attestation.simulated.reference_values import simulated_reference_values
+from attestation.snp.cert_table import CertTable, TableEntry
+from attestation.snp.endorsements import Endorsements
 from audit.entries import parse_entry
 from audit.note import Checkpoint, Note
 from audit.proof import Receipt
@@ -61,7 +64,18 @@ def _files(*patterns: str, limit: int = 64) -> tuple[bytes, ...]:
 def _evidence_targets() -> dict[str, Target]:
     seeds = _files("snp/**/*.bin", "dcap/**/*", "nitro/**/*", "token/**/*")
     recognised = [(data, evidence) for data in seeds if (evidence := _recognised(data)) is not None]
-    targets = {"recognise": Target(parse=recognise, allowed=AttestationError, seeds=seeds)}
+    snp_endorsements = (*_files("snp/**/*.der", limit=8), revocation_list(serials=(1, 2)))
+    targets = {
+        "snp-endorsements": Target(
+            parse=lambda data: Endorsements.parse((data,)), allowed=EvidenceMalformed, seeds=snp_endorsements
+        ),
+        "snp-certificate-table": Target(
+            parse=CertTable.parse,
+            allowed=EvidenceMalformed,
+            seeds=(CertTable(entries=(TableEntry(guid=b"g" * 16, data=b"data"),)).encode(),),
+        ),
+    }
+    targets |= {"recognise": Target(parse=recognise, allowed=AttestationError, seeds=seeds)}
     for tee, family in FAMILIES.items():
         own = tuple(evidence.report for _, evidence in recognised if evidence.tee is tee)
         targets[f"describe-{tee}"] = Target(parse=family.describe, allowed=AttestationError, seeds=own)

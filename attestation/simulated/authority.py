@@ -30,6 +30,10 @@ from attestation.snp.signatures import SALT_BYTES
 from attestation.snp.tcb import TcbVersion
 
 ORGANISATION: Final = "Strongroom simulation (protects nothing)"
+ROOT_SERIAL: Final = 0x40000
+INTERMEDIATE_SERIAL: Final = 0x40001
+# AMD's leaves have the serial number 0, which the library does not write.
+_LEAF_SERIAL = 1
 _PSS = padding.PSS(padding.MGF1(SHA384()), SALT_BYTES)
 
 
@@ -43,7 +47,8 @@ class Authority:
 
 def issue_root(name: str, key: rsa.RSAPrivateKey, *, not_before: datetime, not_after: datetime) -> Authority:
     """A self-signed root (the ARK's form) with this common name."""
-    builder = _builder(name, _name(name), not_before, not_after).public_key(key.public_key())
+    builder = _builder(name, _name(name), not_before, not_after)
+    builder = builder.serial_number(ROOT_SERIAL).public_key(key.public_key())
     builder = _as_authority(builder, key, path_length=None)
     return Authority(certificate=builder.sign(key, SHA384(), rsa_padding=_PSS), key=key)
 
@@ -52,7 +57,8 @@ def issue_intermediate(
     name: str, key: rsa.RSAPrivateKey, root: Authority, *, not_before: datetime, not_after: datetime
 ) -> Authority:
     """An intermediate (the ASK's or ASVK's form) with this common name under a root."""
-    builder = _builder(name, root.certificate.subject, not_before, not_after).public_key(key.public_key())
+    builder = _builder(name, root.certificate.subject, not_before, not_after)
+    builder = builder.serial_number(INTERMEDIATE_SERIAL).public_key(key.public_key())
     builder = _as_authority(builder, key, path_length=0)
     identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(root.key.public_key())
     builder = builder.add_extension(identifier, critical=False)
@@ -85,7 +91,8 @@ def issue_endorsement(
         extensions[HARDWARE_ID] = identity[: HARDWARE_ID_BYTES[product]]
     else:
         extensions[CSP_ID] = _ia5_string(identity)
-    builder = _builder(SUBJECT[kind], intermediate.certificate.subject, not_before, not_after).public_key(public_key)
+    builder = _builder(SUBJECT[kind], intermediate.certificate.subject, not_before, not_after)
+    builder = builder.serial_number(_LEAF_SERIAL).public_key(public_key)
     for oid, value in extensions.items():
         unrecognized = x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value)
         builder = builder.add_extension(unrecognized, critical=False)
@@ -93,8 +100,7 @@ def issue_endorsement(
 
 
 def _builder(name: str, issuer: x509.Name, not_before: datetime, not_after: datetime) -> x509.CertificateBuilder:
-    # AMD's leaves have the serial number 0, which the library does not write.
-    builder = x509.CertificateBuilder().subject_name(_name(name)).issuer_name(issuer).serial_number(1)
+    builder = x509.CertificateBuilder().subject_name(_name(name)).issuer_name(issuer)
     return builder.not_valid_before(not_before).not_valid_after(not_after)
 
 

@@ -97,7 +97,7 @@ def check_guest(checks: Checklist, report: Report, product: Product, values: Snp
     accepted = " or ".join(measurement.hex() for measurement in values.measurements)
     covers = f" (covers: {values.covers})"
     checks.require(
-        report.measurement in values.measurements, 19, "measurement", accepted + covers, report.measurement.hex()
+        report.measurement in values.measurements, 19, "measurements", accepted + covers, report.measurement.hex()
     )
 
     # 20. host data
@@ -188,8 +188,8 @@ def _check_tcb(checks: Checklist, report: Report, product: Product, values: SnpR
         checks.require(
             not below,
             14,
-            f"minimum_tcb ({name}_tcb)",
-            f"{minimum}",
+            "minimum_tcb",
+            f"at least {minimum} as {name}",
             f"{version}" + (f", too low in {below}" * bool(below)),
         )
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attestation.reference_values import IdBlock, SnpReferenceValues
+from attestation.reference_values import Covers, IdBlock, SnpReferenceValues
 from attestation.snp.flags import PlatformFlag, SigningKey
 from attestation.snp.product import Product
+from attestation.snp.reference_values import REVOCATIONS
 from attestation.snp.tcb import TcbVersion
 from attestation.tee import Tee
 from protocol.agreement import Agreement, AgreementError
@@ -104,6 +105,8 @@ def reference_values(draw: st.DrawFn) -> SnpReferenceValues:
             )
             for product in products
         ),
+        covers=draw(st.sampled_from(Covers)),
+        revocation=draw(st.sampled_from(REVOCATIONS)),
         provisional_firmware=draw(st.booleans()),
         policies=tuple(draw(st.lists(st.sampled_from((0x20000, 0x30000, 0x30136)), min_size=1, unique=True))),
         platform_required=tuple(draw(st.lists(st.sampled_from(PlatformFlag), unique=True))),

@@ -7,13 +7,18 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from synthetic_snp import revocation_list
 
-from attestation import Evidence, EvidenceMalformed, Tee
+from attestation import Evidence, EvidenceMalformed, EvidenceRefused, EvidenceUncheckable, Tee
 from attestation.certificates import load_certificate
+from attestation.families import FAMILIES
+from attestation.snp.cert_table import CertTable, TableEntry
 from attestation.snp.certificates import EndorsementKey
+from attestation.snp.endorsements import Endorsements
 from attestation.snp.flags import SigningKey
 from attestation.snp.product import Product
 from attestation.snp.report import REPORT_BYTES, SIGNED_BYTES, Cpuid, FirmwareVersion, Report, SignedReport
+from attestation.snp.revocation import RevocationList
 from attestation.snp.tcb import TcbVersion
 
 DATA = Path(__file__).parents[1] / "vectors" / "data" / "snp"
@@ -112,6 +117,51 @@ def test_real_certificates_parse_where_warnings_are_errors(certificate: bytes) -
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         EndorsementKey.parse(load_certificate(certificate, "certificate"))
+
+
+def tables() -> st.SearchStrategy[CertTable]:
+    guids = st.one_of(of(16).filter(any), st.sampled_from(["63da758de6644564adc5f4b93be8accd"]).map(bytes.fromhex))
+    entry = st.builds(TableEntry, guid=guids, data=st.binary(min_size=1, max_size=40))
+    entries = st.lists(entry, max_size=8, unique_by=lambda item: item.name)
+    return entries.map(lambda items: CertTable(entries=tuple(items)))
+
+
+@given(tables(), st.integers(0, 60))
+def test_a_certificate_table_round_trips(table: CertTable, padding: int) -> None:
+    assert CertTable.parse(table.encode()) == table
+    assert CertTable.parse(table.encode() + bytes(padding)) == table
+
+
+LISTS = [revocation_list(), revocation_list(serials=tuple(range(1, 40)))]
+TABLE = CertTable(entries=(TableEntry(guid=bytes(15) + b"\1", data=CERTIFICATES[0]),)).encode()
+
+
+@settings(max_examples=300)
+@given(st.one_of(st.binary(max_size=512), mutated([*LISTS, *CERTIFICATES[:4], TABLE])))
+def test_an_endorsement_parses_or_is_malformed_even_where_warnings_are_errors(data: bytes) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with contextlib.suppress(EvidenceMalformed):
+            Endorsements.parse((data,))
+        with contextlib.suppress(EvidenceMalformed):
+            RevocationList.parse(data, "list")
+        with contextlib.suppress(EvidenceMalformed):
+            assert CertTable.parse(CertTable.parse(data).encode()) == CertTable.parse(data)
+
+
+@given(st.one_of(st.binary(max_size=2048), of(REPORT_BYTES), mutated(REPORTS)))
+def test_a_report_is_described_or_is_malformed(data: bytes) -> None:
+    family = FAMILIES[Tee.SEV_SNP]
+    with contextlib.suppress(EvidenceMalformed):
+        assert all(claim.words.isprintable() for claim in family.describe(data))
+        assert family.recognises(data)
+
+
+@given(st.one_of(of(REPORT_BYTES), mutated(REPORTS)), st.lists(st.sampled_from(CERTIFICATES), max_size=2))
+def test_a_report_has_reference_values_or_an_error_that_says_why_not(data: bytes, certificates: list[bytes]) -> None:
+    evidence = Evidence(tee=Tee.SEV_SNP, report=data, endorsements=tuple(certificates))
+    with contextlib.suppress(EvidenceMalformed, EvidenceRefused, EvidenceUncheckable):
+        assert FAMILIES[Tee.SEV_SNP].reference(evidence).measurements == (data[0x90:0xC0],)
 
 
 EVIDENCE = st.builds(

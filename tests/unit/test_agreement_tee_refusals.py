@@ -67,6 +67,26 @@ def error_of(text: str) -> str:
             'measurements = ["5a"]',
             "[[appliance.tee]] #1 measurements: expected each item to be 96 lower-case hexadecimal digits, found '5a'",
         ),
+        (
+            'covers = "code"',
+            "",
+            '[[appliance.tee]] #1 covers: expected one of "code", "firmware-only", found no such key',
+        ),
+        (
+            'covers = "code"',
+            'covers = "firmware"',
+            '[[appliance.tee]] #1 covers: expected one of "code", "firmware-only", found \'firmware\'',
+        ),
+        (
+            'revocation = "minimum-tcb"',
+            "",
+            '[[appliance.tee]] #1 revocation: expected one of "crl", "minimum-tcb", found no such key',
+        ),
+        (
+            'revocation = "minimum-tcb"',
+            'revocation = "short-lived"',
+            '[[appliance.tee]] #1 revocation: expected one of "crl", "minimum-tcb", found \'short-lived\'',
+        ),
         (TCB, "minimum_tcb = []", "[[appliance.tee]] #1 minimum_tcb: expected a list of 1 to 3 items, found []"),
         (
             TCB,

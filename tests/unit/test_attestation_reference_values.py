@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 import pytest
 
 from attestation import EvidenceMalformed, ReferenceValuesError, SnpReferenceValues, Tee
-from attestation.reference_values import IdBlock
+from attestation.reference_values import IdBlock, Revocation
 from attestation.simulated.reference_values import simulated_reference_values
 from attestation.snp.flags import SigningKey
 from attestation.snp.product import Product, product_of_cpuid, product_of_name
@@ -31,6 +31,7 @@ BLOCK = IdBlock(
         ("measurements", ()),
         ("measurements", (b"m" * 47,)),
         ("measurements", (b"m" * 48, b"m" * 48)),
+        ("revocation", Revocation.SHORT_LIVED),
         ("minimum_tcb", ()),
         ("minimum_tcb", (GENOA, GENOA)),
         ("minimum_tcb", (replace(GENOA, product=Product.MILAN),)),
@@ -133,7 +134,16 @@ def test_products_by_cpuid(family: int, model: int, product: Product | None) -> 
 
 @pytest.mark.parametrize(
     ("name", "product"),
-    [("Genoa", Product.GENOA), ("Milan-B0", Product.MILAN), ("milan", None), ("Milan-B0 ", None), ("Turin-", None)],
+    [
+        ("Genoa", Product.GENOA),
+        ("Milan-B0", Product.MILAN),
+        ("Siena", Product.GENOA),
+        ("Bergamo-A1", Product.GENOA),
+        ("milan", None),
+        ("Milan-B0 ", None),
+        ("Turin-", None),
+        ("Venice", None),
+    ],
 )
 def test_products_by_name(name: str, product: Product | None) -> None:
     assert product_of_name(name) is product

@@ -51,7 +51,7 @@ def test_simulated_evidence_is_accepted_where_it_is_asked_for_and_marked() -> No
     assert verdict.tee is Tee.SIMULATED
     assert verdict.measurement == MEASUREMENT
     assert verdict.report_data == REPORT_DATA
-    assert sorted({check.number for check in verdict.checks}) == list(range(1, 21))
+    assert sorted({check.number for check in verdict.checks}) == list(range(1, 23))
 
 
 def test_the_same_report_is_signed_the_same_way() -> None:
@@ -176,7 +176,7 @@ def test_a_guest_with_an_id_block_is_accepted_where_it_is_asked_for() -> None:
             TCB, product=Product.TURIN, fmc=0),))),
         ("signing_keys", REPORT, replace(VALUES, signing_keys=(SigningKey.VLEK,), csp_ids=("CN=x",))),
         ("key_info.mask_chip_key", replace(REPORT, mask_chip_key=True), VALUES),
-        ("hwID", replace(REPORT, chip_id=bytes(64)), VALUES),
+        ("chip_id", replace(REPORT, chip_id=bytes(64)), VALUES),
         ("hwID", replace(REPORT, chip_id=REPORT.chip_id[:63] + b"\0"), VALUES),
         ("chip_ids", REPORT, replace(VALUES, chip_ids=(changed(SIMULATED_CHIP_ID),))),
         ("reported_tcb", replace(REPORT, reported_tcb=NEWER, current_tcb=NEWER, committed_tcb=NEWER), VALUES),
@@ -185,10 +185,10 @@ def test_a_guest_with_an_id_block_is_accepted_where_it_is_asked_for() -> None:
         ("committed_tcb", replace(REPORT, committed_tcb=NEWER), VALUES),
         ("provisional_firmware", replace(REPORT, current_tcb=NEWER), VALUES),
         ("provisional_firmware", replace(REPORT, current_version=replace(REPORT.current_version, build=44)), VALUES),
-        ("minimum_tcb (reported_tcb)", REPORT, replace(VALUES, minimum_tcb=(replace(TCB, tee=1),))),
-        ("minimum_tcb (committed_tcb)", replace(REPORT, committed_tcb=OLDER), replace(
+        ("minimum_tcb", REPORT, replace(VALUES, minimum_tcb=(replace(TCB, tee=1),))),
+        ("minimum_tcb", replace(REPORT, committed_tcb=OLDER), replace(
             VALUES, provisional_firmware=True)),
-        ("minimum_tcb (launch_tcb)", replace(REPORT, launch_tcb=OLDER), VALUES),
+        ("minimum_tcb", replace(REPORT, launch_tcb=OLDER), VALUES),
         ("policy.debug", replace(REPORT, policy=0xB0000), VALUES),
         ("policy.migrate_ma", replace(REPORT, policy=0x70000), VALUES),
         ("report_id_ma", replace(REPORT, report_id_ma=bytes(32)), VALUES),
@@ -205,8 +205,8 @@ def test_a_guest_with_an_id_block_is_accepted_where_it_is_asked_for() -> None:
         ("vmpl", replace(REPORT, vmpl=1), VALUES),
         ("vmpl", replace(REPORT, vmpl=0xFFFFFFFF), VALUES),
         ("vmpl", REPORT, replace(VALUES, vmpl=3)),
-        ("measurement", replace(REPORT, measurement=changed(MEASUREMENT)), VALUES),
-        ("measurement", REPORT, replace(VALUES, measurements=(bytes(48), b"x" * 48))),
+        ("measurements", replace(REPORT, measurement=changed(MEASUREMENT)), VALUES),
+        ("measurements", REPORT, replace(VALUES, measurements=(bytes(48), b"x" * 48))),
         ("host_data", replace(REPORT, host_data=b"h" * 32), VALUES),
         ("host_data", REPORT, replace(VALUES, host_data=b"h" * 32)),
         ("id_block.id_key_digest", BLOCK_REPORT, VALUES),
