@@ -21,7 +21,7 @@ _KEYS = {"endorsements", "report", "tee", "version"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """A TEE's signed report and the DER objects that endorse its key (certificates; later also revocation lists).
+    """A TEE's signed report and what endorses its key: certificates, revocation lists, collateral, in any order.
 
     Raises `EvidenceMalformed` for `Tee.NONE`, which has no evidence, and beyond 16 endorsements.
     """

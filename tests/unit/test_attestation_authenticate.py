@@ -23,22 +23,26 @@ from synthetic_snp import (
     chip_id,
     endorsement,
     intermediate,
+    of_version,
     private_key,
     report,
     roots,
     values,
 )
 
-from attestation import EvidenceMalformed, EvidenceNotAuthentic, EvidenceRefused, Tee
+from attestation import AttestationError, EvidenceMalformed, EvidenceNotAuthentic, EvidenceRefused, Tee
 from attestation.claims import as_json
+from attestation.reference_values import Covers, IdBlock
 from attestation.simulated.authority import issue_endorsement, issue_intermediate, issue_root
 from attestation.simulated.chip import SIMULATED_CHIP_ID, SIMULATED_TCB, sign_report, simulated_chip
 from attestation.simulated.roots import simulated_roots
-from attestation.snp.appraise import appraise
+from attestation.snp.appraise import MILAN_WARNING, appraise
 from attestation.snp.authenticate import authenticate
 from attestation.snp.certificates import EndorsementKey
 from attestation.snp.flags import SigningKey
 from attestation.snp.product import Product
+from attestation.snp.report import SignedReport
+from attestation.terms import FIRMWARE_ONLY_WARNING
 
 
 @pytest.mark.parametrize("product", list(Product))
@@ -61,6 +65,98 @@ def test_a_providers_key_of_every_product_is_accepted_with_or_without_a_masked_c
     assert appraise(authentic, accepted, REPORT_DATA).product is product
     with pytest.raises(EvidenceRefused, match="signing_keys: expected vcek, found vlek"):
         appraise(authentic, values(product), REPORT_DATA)
+
+
+@pytest.mark.parametrize("version", [2, 3, 4, 5])
+@pytest.mark.parametrize("product", list(Product))
+def test_every_version_of_the_report_is_read_on_every_product(product: Product, version: int) -> None:
+    authentic = authenticated(of_version(version, report(product)), endorsement(product), roots(product))
+    claims = as_json(appraise(authentic, values(product), REPORT_DATA).claims)
+    assert (claims["product"], claims["version"]) == (product, version)
+    assert (claims["cpuid"] is None, claims["mitigations"] is None) == (version < 3, version < 5)
+    with pytest.raises(EvidenceRefused) as refused:
+        appraise(authentic, values(product, mitigations_required=1), REPORT_DATA)
+    assert refused.value.field == "mitigations_required"
+
+
+@pytest.mark.parametrize("version", [2, 3, 4])
+def test_what_a_version_does_not_have_is_reserved_there(version: int) -> None:
+    signed = sign_report(report(current_mitigations=1), simulated_chip().key)
+    data = bytes([version]) + signed.encode()[1:]
+    with pytest.raises(EvidenceMalformed, match=r"reserved bytes 0x(188|200)"):
+        SignedReport.parse(data)
+
+
+def test_a_masked_chip_key_is_for_vleks_only_and_said() -> None:
+    authentic = authenticated(report(mask_chip_key=True), endorsement(), roots(Product.GENOA))
+    with pytest.raises(EvidenceRefused) as refused:
+        appraise(authentic, values(Product.GENOA), REPORT_DATA)
+    assert (refused.value.field, refused.value.number) == ("key_info.mask_chip_key", 11)
+    signed = report(mask_chip_key=True, signing_key=SigningKey.VLEK, chip_id=bytes(64))
+    chain = roots(Product.GENOA, SigningKey.VLEK)
+    masked = authenticated(signed, endorsement(kind=SigningKey.VLEK), chain)
+    accepted = values(Product.GENOA, signing_keys=(SigningKey.VLEK,), csp_ids=(PROVIDER,))
+    signer = as_json(appraise(masked, accepted, REPORT_DATA).claims)["signer"]
+    assert signer == {"kind": "vlek", "csp_id": PROVIDER, "chip_key_masked": True}
+    with pytest.raises(EvidenceRefused, match="chip_ids"):
+        appraise(masked, replace(accepted, chip_ids=(SIMULATED_CHIP_ID,)), REPORT_DATA)
+
+
+def test_an_author_key_is_used_if_and_only_if_its_digest_is_there() -> None:
+    block = IdBlock(
+        id_key_digest=b"k" * 48,
+        author_key_digest=b"a" * 48,
+        family_id=bytes(16),
+        image_id=bytes(16),
+        minimum_guest_svn=0,
+    )
+    launched = report(id_key_digest=b"k" * 48, author_key_digest=b"a" * 48, author_key_enabled=True)
+    accepted = values(Product.GENOA, id_block=block)
+    verdict = appraise(authenticated(launched, endorsement(), roots(Product.GENOA)), accepted, REPORT_DATA)
+    assert as_json(verdict.claims)["id_block"]["author_key_enabled"] is True
+    unused = authenticated(replace(launched, author_key_enabled=False), endorsement(), roots(Product.GENOA))
+    with pytest.raises(EvidenceRefused, match="key_info.author_key_en"):
+        appraise(unused, accepted, REPORT_DATA)
+
+
+@pytest.mark.parametrize("covers", list(Covers))
+@pytest.mark.parametrize("product", list(Product))
+def test_what_is_weak_is_accepted_with_a_warning(product: Product, covers: Covers) -> None:
+    authentic = authenticated(report(product), endorsement(product), roots(product))
+    verdict = appraise(authentic, values(product, covers=covers), REPORT_DATA)
+    milan = (MILAN_WARNING,) if product is Product.MILAN else ()
+    code = (FIRMWARE_ONLY_WARNING,) if covers is Covers.FIRMWARE_ONLY else ()
+    assert verdict.warnings == milan + code
+
+
+def test_milan_is_accepted_only_where_it_is_named() -> None:
+    authentic = authenticated(report(Product.MILAN), endorsement(Product.MILAN), roots(Product.MILAN))
+    both = replace(values(Product.GENOA), products=(Product.GENOA, Product.TURIN), minimum_tcb=(
+        TCB[Product.GENOA], TCB[Product.TURIN]))  # fmt: skip
+    with pytest.raises(EvidenceRefused) as refused:
+        appraise(authentic, both, REPORT_DATA)
+    assert (refused.value.field, refused.value.found) == ("products", "Milan")
+
+
+def test_a_genoa_under_another_name_is_a_genoa() -> None:
+    """Siena and Bergamo have names of their own and Genoa's root."""
+    certificate = with_extension(endorsement(), AMD + "2", b"\x16\x05Siena")
+    authentic = authenticated(report(), certificate, roots(Product.GENOA))
+    assert appraise(authentic, values(Product.GENOA), REPORT_DATA).product is Product.GENOA
+
+
+def test_a_refusal_says_which_line_failed_and_what_was_checked_before() -> None:
+    cases = {
+        1: (b"junk", roots(Product.GENOA), NOW),
+        2: (endorsement(), roots(Product.GENOA, SigningKey.VLEK), NOW),
+        3: (endorsement(), roots(Product.GENOA, ark=simulated_roots().chains[0].ark), NOW),
+        4: (endorsement(), roots(Product.GENOA), NOW + timedelta(days=99)),
+    }
+    for number, (certificate, chain, now) in cases.items():
+        with pytest.raises(AttestationError) as refused:
+            authenticated(report(), certificate, chain, now)
+        assert refused.value.number == number
+        assert {check.number for check in refused.value.passed} == set(range(1, number))
 
 
 @pytest.mark.parametrize(("product", "other"), list(permutations(Product, 2)))
