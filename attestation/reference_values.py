@@ -2,9 +2,18 @@
 
 from typing import TypeAlias
 
+from attestation.nitro.reference_values import NitroReferenceValues
 from attestation.snp.reference_values import ANY_CHIP, IdBlock, SnpReferenceValues
 from attestation.terms import Covers, Revocation
 
-ReferenceValues: TypeAlias = SnpReferenceValues
+ReferenceValues: TypeAlias = SnpReferenceValues | NitroReferenceValues
 
-__all__ = ["ANY_CHIP", "Covers", "IdBlock", "ReferenceValues", "Revocation", "SnpReferenceValues"]
+__all__ = [
+    "ANY_CHIP",
+    "Covers",
+    "IdBlock",
+    "NitroReferenceValues",
+    "ReferenceValues",
+    "Revocation",
+    "SnpReferenceValues",
+]

@@ -7,11 +7,11 @@ each kind of evidence is written down is in `protocol.tee_tables`.
 from collections.abc import Sequence
 
 from attestation.errors import ReferenceValuesError
-from attestation.reference_values import ReferenceValues
+from attestation.reference_values import NitroReferenceValues, ReferenceValues
 from attestation.tee import Tee
 from protocol.agreement_toml import AgreementError, toml_string
 from protocol.fields import Fields
-from protocol.tee_tables import snp
+from protocol.tee_tables import nitro, snp
 from protocol.tee_tables.row import Row
 
 MAXIMUM_TEES = 64
@@ -49,8 +49,12 @@ def render_tee(values: ReferenceValues | None, table: str, *, explained: bool = 
 
 
 def _read(fields: Fields, where: str, tee: Tee) -> ReferenceValues:
+    if tee is Tee.NITRO:
+        return nitro.read(fields, where, tee)
     return snp.read(fields, where, tee)
 
 
 def _rows(values: ReferenceValues) -> Sequence[Row]:
+    if isinstance(values, NitroReferenceValues):
+        return nitro.rows(values)
     return snp.rows(values)

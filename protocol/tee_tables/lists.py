@@ -3,12 +3,14 @@
 import re
 from collections.abc import Callable, Iterable
 from enum import StrEnum
-from typing import TypeVar
+from typing import Final, Literal, TypeVar
 
-from protocol.agreement_toml import toml_string
+from protocol.agreement_toml import fields_of, toml_string
 from protocol.fields import Fields
 
 MAXIMUM_ITEMS = 4096
+ANY: Final = "any"
+_LONGEST_TEXT = 1024
 _Value = TypeVar("_Value")
 _Name = TypeVar("_Name", bound=StrEnum)
 
@@ -41,6 +43,46 @@ def hexadecimals(fields: Fields, key: str, size: int) -> tuple[bytes, ...]:
         return bytes.fromhex(item) if isinstance(item, str) and form.fullmatch(item) else None
 
     return items(fields, key, f"{2 * size} lower-case hexadecimal digits", read)
+
+
+def texts(fields: Fields, key: str, minimum: int = 1) -> tuple[str, ...]:
+    """A list of printable strings."""
+
+    def read(item: object) -> str | None:
+        return item if isinstance(item, str) and 0 < len(item) <= _LONGEST_TEXT and item.isprintable() else None
+
+    return items(fields, key, f"a printable string of 1 to {_LONGEST_TEXT} characters", read, minimum)
+
+
+def hexadecimals_or_any(fields: Fields, where: str, key: str, size: int) -> tuple[bytes, ...] | Literal["any"]:
+    """A list of byte strings of `size` bytes each, or "any"."""
+    rest = _unless_any(fields, where, key)
+    return ANY if rest is None else hexadecimals(rest, key, size)
+
+
+def texts_or_any(fields: Fields, where: str, key: str) -> tuple[str, ...] | Literal["any"]:
+    """A list of printable strings, or "any"."""
+    rest = _unless_any(fields, where, key)
+    return ANY if rest is None else texts(rest, key)
+
+
+def _unless_any(fields: Fields, where: str, key: str) -> Fields | None:
+    value = fields.take(key, '"any" or a list')
+    if value == ANY:
+        return None
+    if not isinstance(value, list):
+        raise fields.error(key, '"any" or a list', value)
+    return fields_of({key: value}, where)
+
+
+def hexadecimal_list_or_any(values: tuple[bytes, ...] | Literal["any"]) -> str:
+    """What `hexadecimals_or_any` reads."""
+    return toml_string(ANY) if values == ANY else hexadecimal_list(values)
+
+
+def string_list_or_any(values: tuple[str, ...] | Literal["any"]) -> str:
+    """What `texts_or_any` reads."""
+    return toml_string(ANY) if values == ANY else string_list(values)
 
 
 def string_list(values: Iterable[str]) -> str:
