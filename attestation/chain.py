@@ -48,7 +48,7 @@ def _is_p384(key: object) -> bool:
     return isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP384R1)
 
 
-def is_rsa(key: object) -> bool:
+def _is_rsa(key: object) -> bool:
     """An RSA key of 2048 to 4096 bits (RFC 7518 section 3.3 asks for 2048) with the exponent that everybody uses.
 
     Longer ones would let a stranger choose how long a verification takes.
@@ -68,7 +68,7 @@ P384_SHA384: Final = ChainProfile(
 RSA_SHA256: Final = ChainProfile(
     signature_algorithm=SignatureAlgorithmOID.RSA_WITH_SHA256,
     key_algorithm=PublicKeyAlgorithmOID.RSAES_PKCS1_v1_5,
-    is_key=is_rsa,
+    is_key=_is_rsa,
     key_in_words="RSA of 2048 to 4096 bits",
     leaf_key_usage=False,
 )

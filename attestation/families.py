@@ -10,9 +10,14 @@ from attestation.simulated.roots import simulated_roots
 from attestation.snp.family import SnpFamily
 from attestation.snp.roots import vendor_roots
 from attestation.tee import Tee
+from attestation.token.confidential_space.family import ConfidentialSpaceFamily
+from attestation.token.confidential_space.roots import google_root
+from attestation.token.maa.family import MaaFamily
 
 FAMILIES: Final[Mapping[Tee, Family]] = {
     Tee.SEV_SNP: SnpFamily(vendor_roots),
     Tee.NITRO: NitroFamily(aws_root),
+    Tee.CONFIDENTIAL_SPACE: ConfidentialSpaceFamily(google_root),
+    Tee.AZURE_MAA: MaaFamily(),
     Tee.SIMULATED: SnpFamily(simulated_roots),
 }

@@ -5,13 +5,19 @@ from typing import TypeAlias
 from attestation.nitro.reference_values import NitroReferenceValues
 from attestation.snp.reference_values import ANY_CHIP, IdBlock, SnpReferenceValues
 from attestation.terms import Covers, Revocation
+from attestation.token.confidential_space.reference_values import ConfidentialSpaceReferenceValues
+from attestation.token.maa.reference_values import MaaReferenceValues
 
-ReferenceValues: TypeAlias = SnpReferenceValues | NitroReferenceValues
+ReferenceValues: TypeAlias = (
+    SnpReferenceValues | NitroReferenceValues | ConfidentialSpaceReferenceValues | MaaReferenceValues
+)
 
 __all__ = [
     "ANY_CHIP",
+    "ConfidentialSpaceReferenceValues",
     "Covers",
     "IdBlock",
+    "MaaReferenceValues",
     "NitroReferenceValues",
     "ReferenceValues",
     "Revocation",

@@ -49,6 +49,12 @@ def require_filled(field: str, values: Collection[object]) -> None:
         raise ReferenceValuesError(field, expected="no value twice", found="a duplicate")
 
 
+def require_printable(field: str, values: Collection[str]) -> None:
+    """No text that an agreement could not hold; raises `ReferenceValuesError`."""
+    if strange := [value for value in values if not value.isprintable()]:
+        raise ReferenceValuesError(field, expected="printable text", found=ascii(strange[0])[:80])
+
+
 def require_size(field: str, value: bytes, size: int) -> None:
     """A digest or identifier has its size in bytes; raises `ReferenceValuesError`."""
     if len(value) != size:

@@ -51,8 +51,8 @@ __all__ = [
     "render_silo",
 ]
 
-_APPLIANCE_TEES = (Tee.SEV_SNP, Tee.NITRO, Tee.SIMULATED)
-_SILO_TEES = (Tee.SEV_SNP, Tee.NITRO, Tee.SIMULATED, Tee.NONE)
+_APPLIANCE_TEES = (Tee.SEV_SNP, Tee.NITRO, Tee.CONFIDENTIAL_SPACE, Tee.AZURE_MAA, Tee.SIMULATED)
+_SILO_TEES = (*_APPLIANCE_TEES, Tee.NONE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,11 +7,16 @@ each kind of evidence is written down is in `protocol.tee_tables`.
 from collections.abc import Sequence
 
 from attestation.errors import ReferenceValuesError
-from attestation.reference_values import NitroReferenceValues, ReferenceValues
+from attestation.reference_values import (
+    ConfidentialSpaceReferenceValues,
+    MaaReferenceValues,
+    NitroReferenceValues,
+    ReferenceValues,
+)
 from attestation.tee import Tee
 from protocol.agreement_toml import AgreementError, toml_string
 from protocol.fields import Fields
-from protocol.tee_tables import nitro, snp
+from protocol.tee_tables import azure_maa, confidential_space, nitro, snp
 from protocol.tee_tables.row import Row
 
 MAXIMUM_TEES = 64
@@ -51,10 +56,18 @@ def render_tee(values: ReferenceValues | None, table: str, *, explained: bool = 
 def _read(fields: Fields, where: str, tee: Tee) -> ReferenceValues:
     if tee is Tee.NITRO:
         return nitro.read(fields, where, tee)
+    if tee is Tee.CONFIDENTIAL_SPACE:
+        return confidential_space.read(fields, where, tee)
+    if tee is Tee.AZURE_MAA:
+        return azure_maa.read(fields, where, tee)
     return snp.read(fields, where, tee)
 
 
 def _rows(values: ReferenceValues) -> Sequence[Row]:
     if isinstance(values, NitroReferenceValues):
         return nitro.rows(values)
+    if isinstance(values, ConfidentialSpaceReferenceValues):
+        return confidential_space.rows(values)
+    if isinstance(values, MaaReferenceValues):
+        return azure_maa.rows(values)
     return snp.rows(values)

@@ -1,0 +1,3 @@
+"""Google Confidential Space: tokens of Google's service, under its PKI (x5c) or its published keys (OIDC)."""
+
+__all__: list[str] = []
