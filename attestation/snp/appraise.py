@@ -130,7 +130,7 @@ def _check_product(checks: Checklist, authentic: AuthenticReport, values: SnpRef
     if cpuid is not None:
         found = product_of_cpuid(cpuid.family, cpuid.model)
         checks.require(
-            found is product, 7, "cpuid", product, f"{found or 'unknown'} ({cpuid.family:#x}/{cpuid.model:#x})"
+            found is product, 9, "cpuid", product, f"{found or 'unknown'} ({cpuid.family:#x}/{cpuid.model:#x})"
         )
     checks.require(product in values.products, 9, "products", " or ".join(values.products), product)
 

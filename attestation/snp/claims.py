@@ -103,7 +103,9 @@ def _tcb_version(data: bytes, product: Product | None, name: str) -> TcbVersion 
 def _firmware(report: Report) -> Claim:
     current, committed = str(report.current_version), str(report.committed_version)
     provisional = current != committed or report.current_tcb != report.committed_tcb
-    words = f"{current}, committed {committed}" + ": provisional, the host may roll it back" * provisional
+    words = f"{current}, committed {committed}"
+    if provisional:
+        words += ": provisional, as its version or TCB is not committed, so that the host may roll it back"
     value: dict[str, Json] = {"current": current, "committed": committed, "provisional": provisional}
     return Claim(name="firmware", value=value, words=words)
 
