@@ -149,7 +149,7 @@ def _check_chip(checks: Checklist, authentic: AuthenticReport, values: SnpRefere
     found = report.chip_id.hex()
     if key.kind is SigningKey.VCEK:
         checks.require(not report.mask_chip_key, 11, "key_info.mask_chip_key", "0", str(int(report.mask_chip_key)))
-        checks.require(any(report.chip_id), 11, "chip_id", "the chip's identity", "zero bytes (masked)")
+        checks.require(any(report.chip_id), 11, "chip_id", "an identity, not zero bytes", found)
         checks.require(key.chip_id == report.chip_id, 11, "hwID", found, (key.chip_id or b"").hex())
     if values.chip_ids == ANY_CHIP:
         checks.passed(11, "chip_ids", "any chip", found if any(report.chip_id) else "zero bytes (masked)")

@@ -10,6 +10,7 @@ from attestation.errors import AttestationError
 from protocol.agreement_toml import printable
 
 _WIDTH = 120
+_DEEPEST = 23
 
 
 def claim_lines(claims: Claims) -> list[str]:
@@ -19,7 +20,7 @@ def claim_lines(claims: Claims) -> list[str]:
 
 
 def check_lines(checks: tuple[Check, ...], failed: AttestationError | None) -> list[str]:
-    """Each check with its number, and what was found; what was expected where that says more."""
+    """Each check with its number and what was found; below it what was expected, unless that is the same."""
     rows = [(str(check.number), "ok", check.name, check.expected, check.found) for check in checks]
     if failed is not None:
         number = "" if failed.number is None else str(failed.number)
@@ -27,9 +28,9 @@ def check_lines(checks: tuple[Check, ...], failed: AttestationError | None) -> l
     lines = []
     for number, state, name, expected, found in rows:
         mark = click.style(f"{state:6}", fg="green" if state == "ok" else "red")
-        lines.append(f"  {number:>2}  {mark}  {printable(name)}")
-        lines += _wrapped("                expected  ", printable(expected))
-        lines += _wrapped("                found     ", printable(found))
+        lines += _wrapped(f"  {number:>2}  {mark}  {printable(name)}: ", printable(found))
+        if expected != found:
+            lines += _wrapped("              expected ", printable(expected))
     return lines
 
 
@@ -38,7 +39,7 @@ def _wrapped(start: str, text: str) -> list[str]:
         text,
         _WIDTH,
         initial_indent=start,
-        subsequent_indent=" " * len(start),
+        subsequent_indent=" " * min(len(click.unstyle(start)), _DEEPEST),
         break_long_words=True,
         break_on_hyphens=False,
     ) or [start.rstrip()]
