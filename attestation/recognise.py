@@ -79,14 +79,23 @@ def _readings(data: bytes) -> tuple[bytes, ...]:
 
 def _alternative_names(data: bytes) -> tuple[bytes, ...]:
     """What a certificate holds in hexadecimal as a name: so an enclave's TLS certificate may carry its document."""
+    found: list[bytes] = []
+    for der in _certificates(data):
+        try:
+            certificate = load_certificate(der, "evidence")
+            names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except (EvidenceMalformed, x509.ExtensionNotFound, ValueError):
+            continue
+        labels = (name.partition(".")[0] for name in names.get_values_for_type(x509.DNSName))
+        found += (bytes.fromhex(label) for label in labels if _HEXADECIMAL.fullmatch(label.encode()))
+    return tuple(found)
+
+
+def _certificates(data: bytes) -> tuple[bytes, ...]:
     try:
-        [der] = endorsements_in(data, "evidence")
-        certificate = load_certificate(der, "evidence")
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (EvidenceMalformed, x509.ExtensionNotFound, ValueError):
+        return endorsements_in(data, "evidence")
+    except EvidenceMalformed:
         return ()
-    labels = (name.partition(".")[0] for name in names.get_values_for_type(x509.DNSName))
-    return tuple(bytes.fromhex(label) for label in labels if _HEXADECIMAL.fullmatch(label.encode()))
 
 
 def _decoded(text: bytes, field: str) -> bytes:
