@@ -32,25 +32,25 @@ def decode(data: bytes, field: str) -> object:
     """The one item in at most 16 KiB; raises `EvidenceMalformed` naming `field`."""
     if len(data) > MAXIMUM_BYTES:
         raise EvidenceMalformed(field, expected=f"at most {MAXIMUM_BYTES} bytes", found=str(len(data)))
-    stream = BytesIO(data)
+    item, size = decode_first(data, field)
+    if size != len(data):
+        raise EvidenceMalformed(field, expected="nothing after the CBOR item", found=f"{len(data) - size} bytes")
+    return item
+
+
+def decode_first(data: bytes, field: str) -> tuple[object, int]:
+    """The item at the start of at most 16 KiB, and its size in bytes; raises `EvidenceMalformed` naming `field`."""
+    stream = BytesIO(data[:MAXIMUM_BYTES])
+    decoder = cbor2.CBORDecoder(
+        stream, semantic_decoders=_NoTags(), max_depth=_MAXIMUM_DEPTH, allow_duplicate_keys=False
+    )
     try:
-        item: object = cbor2.CBORDecoder(
-            stream, semantic_decoders=_NoTags(), max_depth=_MAXIMUM_DEPTH, allow_duplicate_keys=False
-        ).decode()
+        return decoder.decode(), stream.tell()
     except (cbor2.CBORError, ValueError, TypeError, OverflowError) as error:
         raise EvidenceMalformed(
-            field, expected="CBOR without tags and duplicate keys", found=_printable(error)
+            field, expected="CBOR without tags and duplicate keys", found=ascii(str(error))[1:-1][:120]
         ) from error
-    if stream.tell() != len(data):
-        raise EvidenceMalformed(
-            field, expected="nothing after the CBOR item", found=f"{len(data) - stream.tell()} bytes"
-        )
-    return item
 
 
 def _refuse(*_: object) -> NoReturn:
     raise cbor2.CBORDecodeError("a tag")
-
-
-def _printable(error: Exception) -> str:
-    return ascii(str(error))[1:-1][:120]

@@ -18,7 +18,9 @@ from attestation.nitro.cbor import decode
 ES384: Final = bytes.fromhex("a1013822")
 """The protected header that there is: {1 (algorithm): -35 (ECDSA with SHA-384)}."""
 SIGNATURE_BYTES: Final = 96
-_TAG_18 = b"\xd2"
+START: Final = b"\x84" + bytes([0x40 | len(ES384)]) + ES384
+"""How an envelope without its tag begins: an array of 4, the protected header."""
+TAG_18: Final = b"\xd2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +34,7 @@ class CoseSign1:
     @classmethod
     def parse(cls, data: bytes) -> "CoseSign1":
         """Read an envelope of at most 16 KiB; raises `EvidenceMalformed` naming the part."""
-        tagged = data[:1] == _TAG_18
+        tagged = data[:1] == TAG_18
         item = decode(data[1:] if tagged else data, "document")
         if type(item) is not list or len(item) != 4:
             raise EvidenceMalformed("document", expected="COSE_Sign1, an array of 4", found=type(item).__name__)
@@ -54,7 +56,7 @@ class CoseSign1:
     def encode(self) -> bytes:
         """The bytes that `parse` reads."""
         envelope = cbor2.dumps([ES384, {}, self.payload, self.signature])
-        return _TAG_18 + envelope if self.tagged else envelope
+        return TAG_18 + envelope if self.tagged else envelope
 
     def signed_bytes(self) -> bytes:
         """What the signature covers: the Sig_structure, without external data."""

@@ -13,15 +13,12 @@ from attestation.evidence import Evidence
 from attestation.nitro.appraise import appraise
 from attestation.nitro.authenticate import AuthenticDocument, authenticate
 from attestation.nitro.claims import claims_of, is_debug
-from attestation.nitro.cose import ES384, CoseSign1
+from attestation.nitro.cose import START, TAG_18, CoseSign1
 from attestation.nitro.document import AttestationDocument
 from attestation.nitro.reference_values import ANY, CERTIFICATE_SECONDS, NitroReferenceValues, Presence
 from attestation.reference_values import ReferenceValues
 from attestation.terms import Covers, Revocation
 from attestation.verdict import Verdict
-
-_ARRAY_OF_4, _TAG_18 = b"\x84", b"\xd2"
-_PROTECTED = bytes([0x40 | len(ES384)]) + ES384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +41,7 @@ class NitroFamily:
     root: Callable[[], x509.Certificate]
 
     def recognises(self, data: bytes) -> bool:
-        return data.removeprefix(_TAG_18).startswith(_ARRAY_OF_4 + _PROTECTED)
+        return data.removeprefix(TAG_18).startswith(START)
 
     def describe(self, report: bytes) -> Claims:
         return claims_of(_document(report))
