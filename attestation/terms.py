@@ -31,6 +31,7 @@ class Revocation(StrEnum):
     SHORT_LIVED = "short-lived"
 
 
+LONGEST_TEXT: Final = 1024
 FIRMWARE_ONLY_WARNING: Final = (
     "the measurement covers a provider's firmware only: nothing is proved about the code that runs above it"
 )
@@ -49,10 +50,13 @@ def require_filled(field: str, values: Collection[object]) -> None:
         raise ReferenceValuesError(field, expected="no value twice", found="a duplicate")
 
 
-def require_printable(field: str, values: Collection[str]) -> None:
+def require_texts(field: str, values: Collection[str], *, shortest: int = 1) -> None:
     """No text that an agreement could not hold; raises `ReferenceValuesError`."""
-    if strange := [value for value in values if not value.isprintable()]:
-        raise ReferenceValuesError(field, expected="printable text", found=ascii(strange[0])[:80])
+    for value in values:
+        if not shortest <= len(value) <= LONGEST_TEXT or not value.isprintable():
+            raise ReferenceValuesError(
+                field, expected=f"printable text of {shortest} to {LONGEST_TEXT} characters", found=ascii(value)[:80]
+            )
 
 
 def require_size(field: str, value: bytes, size: int) -> None:

@@ -10,7 +10,7 @@ from typing import Final, Literal
 from attestation.errors import ReferenceValuesError
 from attestation.nitro.document import PCR_BYTES
 from attestation.tee import Tee
-from attestation.terms import Covers, Revocation, require_filled, require_range, require_size
+from attestation.terms import Covers, Revocation, require_filled, require_range, require_size, require_texts
 
 ANY: Final = "any"
 CERTIFICATE_SECONDS: Final = 3 * 3600
@@ -69,6 +69,7 @@ class NitroReferenceValues:
                 _require_registers(name, accepted)
         if self.module_ids != ANY:
             require_filled("module_ids", self.module_ids)
+            require_texts("module_ids", self.module_ids)
         require_range("maximum_age_seconds", self.maximum_age_seconds, CERTIFICATE_SECONDS)
         for name in ("nonce", "public_key"):
             if not isinstance(word := getattr(self, name), Presence):

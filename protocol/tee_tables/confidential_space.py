@@ -7,7 +7,7 @@
 from typing import Literal
 
 from attestation.tee import Tee
-from attestation.terms import Covers, Revocation
+from attestation.terms import LONGEST_TEXT, Covers, Revocation
 from attestation.token.confidential_space.reference_values import (
     DIGEST_BYTES,
     GOOGLE_ROOT,
@@ -34,7 +34,6 @@ from protocol.tee_tables.lists import (
 from protocol.tee_tables.row import Row
 
 _NONE = "none"
-_LONGEST_TEXT = 8192
 
 
 def rows(values: ConfidentialSpaceReferenceValues) -> list[Row]:
@@ -136,4 +135,4 @@ def _render_environment(override: tuple[tuple[str, str], ...]) -> str:
 
 
 def _text(item: object) -> str | None:
-    return item if isinstance(item, str) and len(item) <= _LONGEST_TEXT else None
+    return item if isinstance(item, str) and len(item) <= LONGEST_TEXT else None

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Final, Literal, TypeVar
 
+from attestation.terms import LONGEST_TEXT
 from protocol.agreement_toml import fields_of, toml_string
 from protocol.fields import Fields
 
 MAXIMUM_ITEMS = 4096
 ANY: Final = "any"
-_LONGEST_TEXT = 1024
 _Value = TypeVar("_Value")
 _Name = TypeVar("_Name", bound=StrEnum)
 
@@ -49,9 +49,9 @@ def texts(fields: Fields, key: str, minimum: int = 1) -> tuple[str, ...]:
     """A list of printable strings."""
 
     def read(item: object) -> str | None:
-        return item if isinstance(item, str) and 0 < len(item) <= _LONGEST_TEXT and item.isprintable() else None
+        return item if isinstance(item, str) and 0 < len(item) <= LONGEST_TEXT and item.isprintable() else None
 
-    return items(fields, key, f"a printable string of 1 to {_LONGEST_TEXT} characters", read, minimum)
+    return items(fields, key, f"a printable string of 1 to {LONGEST_TEXT} characters", read, minimum)
 
 
 def hexadecimals_or_any(fields: Fields, where: str, key: str, size: int) -> tuple[bytes, ...] | Literal["any"]:

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from attestation.errors import ReferenceValuesError
 from attestation.tee import Tee
-from attestation.terms import Covers, Revocation, require_filled, require_printable, require_range, require_size
+from attestation.terms import Covers, Revocation, require_filled, require_range, require_size, require_texts
 
 ANY: Final = "any"
 GOOGLE_ROOT: Final = "google-root"
@@ -100,10 +100,11 @@ class ConfidentialSpaceReferenceValues:
         for name in ("image_references", "zones", "service_accounts"):
             if (accepted := getattr(self, name)) != ANY:
                 require_filled(name, accepted)
-                require_printable(name, accepted)
-        for name in ("audiences", "tcb_statuses", "cmd_override", "project_ids"):
-            require_printable(name, getattr(self, name))
-        require_printable("env_override", [text for pair in self.env_override for text in pair])
+                require_texts(name, accepted)
+        for name in ("audiences", "tcb_statuses", "project_ids"):
+            require_texts(name, getattr(self, name))
+        require_texts("cmd_override", self.cmd_override, shortest=0)
+        require_texts("env_override", [text for pair in self.env_override for text in pair], shortest=0)
         for digest in self.image_digests:
             require_size("image_digests", digest, DIGEST_BYTES)
         require_range("maximum_age_seconds", self.maximum_age_seconds, MAXIMUM_AGE_SECONDS)

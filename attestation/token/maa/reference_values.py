@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias
 
 from attestation.errors import ReferenceValuesError
 from attestation.tee import Tee
-from attestation.terms import Covers, Revocation, require_filled, require_printable, require_range, require_size
+from attestation.terms import Covers, Revocation, require_filled, require_range, require_size, require_texts
 from attestation.token.maa.hardware import SVNS
 from attestation.token.maa.token import POLICY_HASH_BYTES, AttestationType
 
@@ -93,7 +93,7 @@ class TdxHardware:
         _require_list("td_attributes", self.td_attributes, 8)
         _require_list("xfam", self.xfam, 8)
         require_filled("hardware.tcb_statuses", self.tcb_statuses)
-        require_printable("hardware.tcb_statuses", self.tcb_statuses)
+        require_texts("hardware.tcb_statuses", self.tcb_statuses)
         if any(attributes[0] & _TD_DEBUG_BITS for attributes in self.td_attributes):
             raise ReferenceValuesError("hardware.td_attributes", expected="no debugging", found="bits 7 to 0 set")
 
@@ -184,8 +184,7 @@ class MaaReferenceValues:
             for value in values:
                 require_size(name, value, size)
         require_filled("issuers", self.issuers)
-        for name in ("issuers", "compliance_statuses", "vm_ids"):
-            require_printable(name, getattr(self, name))
+        require_texts("issuers", self.issuers)
         if strange := [issuer for issuer in self.issuers if not issuer.startswith("https://")]:
             raise ReferenceValuesError("issuers", expected="addresses that start with https://", found=strange[0][:80])
         require_range("maximum_age_seconds", self.maximum_age_seconds, MAXIMUM_AGE_SECONDS)
@@ -208,8 +207,10 @@ class MaaReferenceValues:
             )
         if self.vm_ids not in (ANY, NONE):
             require_filled("vm_ids", self.vm_ids)
+            require_texts("vm_ids", self.vm_ids)
         if self.compliance_statuses != NONE:
             require_filled("compliance_statuses", self.compliance_statuses)
+            require_texts("compliance_statuses", self.compliance_statuses)
         elif is_vm:
             raise ReferenceValuesError("compliance_statuses", expected=f'some, as "{PARAVISOR}"', found=NONE)
 
