@@ -1,4 +1,4 @@
-"""Agreements about Nitro, Confidential Space and Azure Attestation: what is written reads back; what is not is an error."""
+"""Agreements about Nitro, Confidential Space and Azure Attestation: what is written reads back."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -85,15 +85,15 @@ def test_every_line_is_asked_for(name: str) -> None:
         ("gcp_cs_tdx", 'signing_keys = "google-root"', 'signing_keys = "any"', 'expected "google-root" or a list'),
         ("gcp_cs_tdx", 'signing_keys = "google-root"', "signing_keys = []", "expected a list of 1 to 4096 items"),
         ("gcp_cs_tdx", 'hwmodels = ["GCP_INTEL_TDX"]', 'hwmodels = ["GCP_SHIELDED_VM"]', "hwmodels: expected each"),
-        ("gcp_cs_tdx", 'hwmodels = ["GCP_INTEL_TDX"]', 'hwmodels = ["GCP_AMD_SEV"]', "tcb_statuses: expected no such key"),
+        ("gcp_cs_tdx", 'hwmodels = ["GCP_INTEL_TDX"]', 'hwmodels = ["GCP_AMD_SEV"]', "tcb_statuses: expected no such"),
         ("gcp_cs_tdx", 'cmd_override = "none"', 'cmd_override = "any"', 'cmd_override: expected "none" or a list'),
         ("gcp_cs_tdx", 'env_override = "none"', "env_override = {}", 'env_override: expected "none" or a table'),
         ("gcp_cs_tdx", 'env_override = "none"', "env_override = { A = 1 }", 'env_override: expected "none" or a table'),
         ("azurevm", 'covers = "firmware-only"', 'covers = "code"', "covers: expected \"firmware-only\": only Azure's"),
         ("azurevm", 'hardware.type = "sevsnpvm"', 'hardware.type = "azurevm"', "hardware type: expected one of"),
         ("sgx", 'vm_ids = "none"', 'vm_ids = "any"', 'vm_ids: expected "any" or some for azurevm, "none" for others'),
-        ("sgx", "hardware.product_ids = [1]", "hardware.product_ids = [65536]", "product_ids: expected each item to be"),
-        ("sgx", "hardware.minimum_svn = 3", "hardware.minimum_svn = 3\nhardware.svn = 3", "hardware svn: expected no such"),
+        ("sgx", "hardware.product_ids = [1]", "hardware.product_ids = [65536]", "product_ids: expected each item"),
+        ("sgx", "hardware.minimum_svn = 3", "hardware.svn = 3\nhardware.minimum_svn = 3", "svn: expected no such"),
     ],
 )  # fmt: skip
 def test_a_wrong_line_is_refused_in_words(name: str, line: str, instead: str, error: str) -> None:
