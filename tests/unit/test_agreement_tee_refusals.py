@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from protocol.agreement import Agreement, AgreementError
+from protocol.agreement import _APPLIANCE_TEES, Agreement, AgreementError
 
 EXAMPLES = runpy.run_path(str(Path(__file__).parents[1] / "agreement_examples.py"))
 GOOD: str = EXAMPLES["good_agreement"]()
 TCB = 'minimum_tcb = [{ product = "Genoa", bootloader = 9, tee = 0, snp = 23, microcode = 72 }]'
+APPLIANCE_TEES = ", ".join(f'"{tee}"' for tee in _APPLIANCE_TEES)
 MEASUREMENT = f'measurements = ["{"5a" * 48}"]'
 
 
@@ -23,6 +24,11 @@ def error_of(text: str) -> str:
     ("line", "instead", "error"),
     [
         # The first table of reference values in the file is the appliance's.
+        (
+            'tee = "simulated"',
+            'tee = "none"',
+            f"[[appliance.tee]] #1 tee: expected one of {APPLIANCE_TEES}, found 'none'",
+        ),
         (
             'tee = "simulated"',
             'tee = "sev-snp"',
