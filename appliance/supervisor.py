@@ -113,8 +113,11 @@ class Supervisor:
 
     def _make_children(self) -> tuple[Child, Child]:
         files = (self._config.agreement, self._config.layout)
+        endorsements = () if self._config.endorsements is None else (self._config.endorsements,)
         places, users = self._places, self._config.users
-        enclave = Needs(packages=("appliance", "torch", "grpc", "cryptography"), readable=files, writable=())
+        enclave = Needs(
+            packages=("appliance", "torch", "grpc", "cryptography"), readable=(*files, *endorsements), writable=()
+        )
         gateway = Needs(packages=("appliance", "grpc", "cryptography"), readable=files, writable=())
         # First without the store: to hand that over and back again costs a walk through all of it.
         why_not = separate(users, enclave, gateway)
@@ -147,6 +150,8 @@ class Supervisor:
         arguments = [f"--agreement={config.agreement}", f"--layout={config.layout}", f"--socket={places.socket}"]
         if child is self._enclave:
             arguments += [f"--store={places.store}", f"--threads={config.threads}"]
+            if config.endorsements is not None:
+                arguments.append(f"--endorsements={config.endorsements}")
         else:
             arguments += [f"--spool={places.spool}", f"--models={places.models}"]
             arguments += [f"--{port}={address}" for port, address in self._addresses.items()]

@@ -53,6 +53,7 @@ class SiloConfig:
     initial_model: Path | None
     identity: Path
     state: Path
+    endorsements: Path | None
     enrolment: Address
     federation: Address
 
@@ -81,6 +82,7 @@ class SiloConfig:
             initial_model=_path(fields, "initial_model", folder) if fields.has("initial_model") else None,
             identity=_path(fields, "identity", folder),
             state=_path(fields, "state", folder),
+            endorsements=_path(fields, "endorsements", folder) if fields.has("endorsements") else None,
             enrolment=_address(appliance, "enrolment"),
             federation=_address(appliance, "federation"),
         )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
+from attestation.collect.errors import CollectError
 from attestation.collect.platform import Platform
 from audit.agreed import log_key_of
 from audit.entries import SiloAdmitted, parse_entry
@@ -30,12 +31,16 @@ from protocol.enrolment import (
     Welcome,
     seal_enrolment,
 )
-from protocol.errors import RefusalCode, RefusedError, refuse
+from protocol.errors import ProtocolError, RefusalCode, RefusedError, refuse
 from protocol.keys import SEALING_SEED_BYTES, SealingKey, Secret, SigningKey
 from protocol.signed import open_message, sign_message, unverified_body
 from silo_client.channel import Credential
 from silo_client.state import SiloState
 from silo_client.witness import Witness
+
+
+class NoEvidenceError(ProtocolError):
+    """This silo's own TEE made none; one line that says why, and whether to try again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -184,7 +189,7 @@ class Dialog:
             evidence=None,
         )
         if party.platform is not None:
-            enrol = replace(enrol, evidence=party.platform.evidence(enrol.expected_report_data()).encode())
+            enrol = replace(enrol, evidence=_evidence(party.platform, enrol.expected_report_data()))
         # Ed25519 is deterministic: these are the bytes that `seal_enrolment` signs, and that the log keeps.
         signed = sign_message(party.identity, ENROL_LABEL, enrol.encode())
         self._asked = _Asked(welcome=welcome, sealing=sealing, credential=credential, request=sha256(signed).digest())
@@ -209,6 +214,13 @@ class Dialog:
         party.state.keep_receipt(
             f"{receipt.index:08d}-{entry.KIND}", entry=admitted.entry, receipt=admitted.receipt.encode()
         )
+
+
+def _evidence(platform: Platform, report_data: bytes) -> bytes:
+    try:
+        return platform.evidence(report_data).encode()
+    except CollectError as error:
+        raise NoEvidenceError(f"this machine's TEE makes no evidence: {error}") from error
 
 
 def _other_entry(silo: str, kind: str | None) -> RefusedError:

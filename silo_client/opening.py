@@ -13,8 +13,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
-from attestation.collect.measurement import installed_code, measure
-from attestation.collect.platform import Platform, SimulatedPlatform
+from attestation.collect.choose import open_platform
+from attestation.collect.errors import CollectError
+from attestation.collect.machine import this_machine
+from attestation.collect.measurement import NotMeasurable
+from attestation.collect.platform import Platform
 from audit.store import DirectoryStore
 from protocol.agreement import Agreement, SiloTerms
 from silo_client.bodies import BodyFormat
@@ -165,13 +168,10 @@ def _lock(config: SiloConfig) -> Callable[[], None]:
 def _platform(terms: SiloTerms, config: SiloConfig) -> Platform | None:
     if not terms.needs_evidence:
         return None
-    if any(values.tee.simulated for values in terms.reference_values):
-        return SimulatedPlatform(measure(installed_code()))
-    tees = ", ".join(sorted({str(values.tee) for values in terms.reference_values}))
-    raise SiloConfigError(
-        f"{config.file.name}: name: expected a silo whose TEE this version can collect evidence from "
-        f'("simulated", "none"), found {terms.name} with {tees}'
-    )
+    try:
+        return open_platform(terms.reference_values, machine=this_machine(), endorsements=config.endorsements)
+    except (CollectError, NotMeasurable) as error:
+        raise SiloConfigError(f"{config.file.name}: {terms.name}: {error}") from error
 
 
 def _reader(opened: Opened) -> Callable[[], Sections] | None:

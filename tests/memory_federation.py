@@ -17,7 +17,7 @@ from torch import Tensor
 from appliance.enclave.machine import Enclave
 from appliance.enclave.ports import Ports
 from appliance.enclave.startup import start
-from attestation.collect.platform import SimulatedPlatform
+from attestation.collect.platform import Platform, SimulatedPlatform
 from audit.store import MemoryStore, Store
 from protocol.agreement import Agreement
 from protocol.errors import ProtocolError, RefusalCode, RefusedError
@@ -62,10 +62,15 @@ def content_of(layout: Layout, sections: Sections) -> bytes:
 
 
 def agreement_for(
-    layout: Layout, *, owners: tuple[str, ...], replace: dict[str, str] | None = None, silo_tee: str | None = None
+    layout: Layout,
+    *,
+    owners: tuple[str, ...],
+    replace: dict[str, str] | None = None,
+    tee: str = "simulated",
+    silo_tee: str | None = None,
 ) -> Agreement:
     """A good agreement over `layout` with one silo an owner ("silo-0", …) and keys that this module has."""
-    text = good_agreement(owners=owners, silo_tee=silo_tee)
+    text = good_agreement(owners=owners, tee=tee, silo_tee=silo_tee)
     for silo in Agreement.parse(text.encode(), "federation.toml").silos:
         text = text.replace(str(silo.identity), str(signing_key(silo.name).public))
     text = text.replace("11" * 32, layout.digest.hex()).replace(
@@ -117,13 +122,18 @@ class MemoryFederation:
         replace: dict[str, str] | None = None,
         store: Store | None = None,
         owners: tuple[str, ...] | None = None,
+        tee: str = "simulated",
         silo_tee: str | None = None,
+        platform: Callable[[bytes], Platform] = SimulatedPlatform,
     ) -> None:
+        """`platform`: a machine's TEE for code with the given measurement."""
         self.layout = layout_of(coordinates)
+        self.platform = platform
         self.agreement = agreement_for(
             self.layout,
             owners=owners or tuple(f"owner-{i}" for i in range(silos)),
             replace=replace,
+            tee=tee,
             silo_tee=silo_tee,
         )
         self.store = store if store is not None else MemoryStore()
@@ -141,7 +151,7 @@ class MemoryFederation:
             agreement=self.agreement,
             layout=self.layout,
             store=store if store is not None else self.store,
-            platform=SimulatedPlatform(measurement),
+            platform=self.platform(measurement),
             ports=Ports(
                 clock=lambda: self.now,
                 random=os.urandom,
@@ -161,7 +171,7 @@ class MemoryFederation:
             agreement=agreement,
             silo=name,
             identity=signing_key(name),
-            platform=SimulatedPlatform(MEASUREMENT),
+            platform=self.platform(MEASUREMENT),
             state=state,
             clock=lambda: self.now,
             random=os.urandom,

@@ -59,16 +59,18 @@ class Boot(Secret):
             platform=platform,
         )
 
-    def unattended_evidence(self, purpose: str) -> Evidence:
-        """Evidence for "genesis" or "boot", to be logged."""
-        return self.platform.evidence(
-            self.keys.unattended_report_data(
-                purpose=purpose, origin=self.origin, agreement=self.agreement, boot_id=self.boot_id
-            )
+    def unattended_report_data(self, purpose: str) -> bytes:
+        """The 64 bytes that "genesis" or "boot" evidence commits to."""
+        return self.keys.unattended_report_data(
+            purpose=purpose, origin=self.origin, agreement=self.agreement, boot_id=self.boot_id
         )
 
+    def unattended_evidence(self, purpose: str) -> Evidence:
+        """Evidence for "genesis" or "boot", to be logged; raises `CollectError`."""
+        return self.platform.evidence(self.unattended_report_data(purpose))
+
     def evidence_for(self, nonce: bytes) -> Evidence:
-        """Evidence over a silo's 32-byte nonce."""
+        """Evidence over a silo's 32-byte nonce; raises `CollectError`."""
         return self.platform.evidence(
             self.keys.report_data(
                 purpose="enrolment", origin=self.origin, agreement=self.agreement, boot_id=self.boot_id, nonce=nonce

@@ -23,9 +23,11 @@ from appliance.enclave.ports import Ports
 from appliance.enclave.release import Release
 from appliance.enclave.sealed_state import EnclaveState
 from appliance.enclave.uploads import InitialModel, Uploads, UploadTask, Verdict, read_header
+from attestation.collect.errors import CollectError
 from audit.entries import ControlReset, LogClosed, RoundAbandoned, RoundCommitted, RoundOpened
 from audit.replay import BELOW_MINIMUM_COHORT, Phase
 from protocol.agreement import Agreement
+from protocol.errors import RefusalCode, refuse
 from protocol.keys import SEALING_SEED_BYTES, SealingKey
 from protocol.layout import Layout
 from protocol.sealing import ByteSource
@@ -90,7 +92,16 @@ class Enclave:
 
     def hello(self, message: bytes) -> bytes:
         """Answer a silo's `Hello`; raises `RefusedError`."""
-        hello, evidence = self._desk.asked(message)
+        try:
+            hello, evidence = self._desk.asked(message)
+        except CollectError as error:
+            self._ports.event(f"evidence-failed {error}")
+            raise refuse(
+                RefusalCode.BUSY,
+                expected="fresh evidence of the appliance's TEE",
+                found="a TEE that made none",
+                remedy="try again later; the appliance's log says why",
+            ) from error
         with self._lock:
             return self._desk.welcome(hello, evidence)
 

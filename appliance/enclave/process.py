@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +24,7 @@ from appliance.enclave.hardening import harden
 if TYPE_CHECKING:
     from appliance.enclave.machine import Enclave
     from attestation.collect.platform import Platform
-    from protocol.agreement import Agreement
+    from attestation.reference_values import ReferenceValues
 
 EXIT_FAILED = 1
 EXIT_REFUSED = 3
@@ -41,6 +41,7 @@ class Settings:
     store: Path
     socket: Path
     threads: int
+    endorsements: Path | None
 
     @classmethod
     def parse(cls, arguments: list[str]) -> "Settings":
@@ -48,6 +49,7 @@ class Settings:
         for name in ("agreement", "layout", "store", "socket"):
             parser.add_argument(f"--{name}", type=Path, required=True)
         parser.add_argument("--threads", type=int, required=True)
+        parser.add_argument("--endorsements", type=Path)
         return cls(**vars(parser.parse_args(arguments)))
 
 
@@ -148,7 +150,7 @@ def serve(settings: Settings) -> None:
             agreement=agreement,
             layout=layout,
             store=store,
-            platform=_platform(agreement),
+            platform=_platform(agreement.appliance, settings.endorsements),
             ports=Ports(clock=_clock, random=os.urandom, send=outbox.send, wake=ticker.wake, event=event),
             threads=settings.threads,
         )
@@ -192,15 +194,16 @@ def _clock() -> int:
     return int(time.time())
 
 
-def _platform(agreement: "Agreement") -> "Platform":
-    from attestation.collect.measurement import NotMeasurable, installed_code, measure
-    from attestation.collect.platform import SimulatedPlatform
+def _platform(accepted: "Sequence[ReferenceValues]", endorsements: Path | None) -> "Platform":
+    """The TEE that the agreement names and this machine offers."""
+    from attestation.collect.choose import open_platform
+    from attestation.collect.errors import CollectError
+    from attestation.collect.machine import this_machine
+    from attestation.collect.measurement import NotMeasurable
 
-    if not agreement.simulated:
-        raise CannotStartError("TEE: expected simulated, the only one this version can collect evidence from")
     try:
-        return SimulatedPlatform(measure(installed_code()))
-    except NotMeasurable as error:
+        return open_platform(accepted, machine=this_machine(), endorsements=endorsements)
+    except (CollectError, NotMeasurable) as error:
         raise CannotStartError(str(error)) from error
 
 

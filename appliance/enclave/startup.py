@@ -23,6 +23,7 @@ from appliance.enclave.ledger import Ledger
 from appliance.enclave.machine import Enclave
 from appliance.enclave.ports import Ports
 from appliance.enclave.sealed_state import EnclaveState, StateError, StateVault
+from attestation.collect.errors import CollectError, NoSealingKey
 from attestation.collect.platform import Platform
 from audit.entries import ApplianceStarted, LogGenesis, RoundAbandoned, parse_entry
 from audit.log import LogWriter
@@ -30,7 +31,8 @@ from audit.replay import RESTART, DivergenceError, History, Phase
 from audit.resources import holds_log, read_first_entry
 from audit.store import Store, StoreError
 from protocol.agreement import Agreement
-from protocol.errors import ProtocolError
+from protocol.appraisal import appraise_appliance
+from protocol.errors import ProtocolError, RefusedError
 from protocol.fields import format_digest
 from protocol.keys import SigningKey
 from protocol.layout import Layout
@@ -55,9 +57,17 @@ def start(
         raise StartRefusedError(
             f"TEE: expected one of {', '.join(sorted(accepted))}, as the agreement says, found {platform.tee}"
         )
+    try:
+        sealing_key = platform.sealing_key()
+    except NoSealingKey as error:
+        raise StartRefusedError(
+            f"{error}; this version can't run an appliance there: name a TEE with a sealing key in [[appliance.tee]]"
+        ) from error
+    except CollectError as error:
+        raise StartRefusedError(f"no key to seal the state with: {error}") from error
     vault = StateVault(
         store=store,
-        sealing_key=platform.sealing_key(),
+        sealing_key=sealing_key,
         agreement=agreement.digest,
         origin=agreement.log.origin,
         random=ports.random,
@@ -67,6 +77,8 @@ def start(
         return starter.resume() if holds_log(store) else starter.genesis()
     except (StateError, BodyError, DivergenceError) as error:
         raise StartRefusedError(f"the store is damaged, or older than its own log: {error}") from error
+    except CollectError as error:
+        raise StartRefusedError(f"the TEE makes no evidence: {error}") from error
     except StoreError:
         raise
     except ProtocolError as error:
@@ -96,6 +108,7 @@ class _Starter:
         """A new log under a new key."""
         log_key = SigningKey(self._ports.random(32))
         boot = self._begin(log_key)
+        evidence = self._own_evidence(boot, "genesis")
         state = EnclaveState(log_seed=log_key.seed(), model=None, control=None)
         digest = self._vault.save(state)
         log = LogWriter.create(self._store, self._agreement.log.origin, log_key)
@@ -108,7 +121,7 @@ class _Starter:
             origin=self._agreement.log.origin,
             boot_id=boot.boot_id,
             keys=boot.keys,
-            evidence=ledger.put_object(boot.unattended_evidence("genesis").encode()),
+            evidence=ledger.put_object(evidence),
             state=digest,
         )
         ledger.stage(genesis)
@@ -146,6 +159,20 @@ class _Starter:
             now=self._ports.clock(),
         )
 
+    def _own_evidence(self, boot: Boot, purpose: str) -> bytes:
+        """Evidence for the log, if the agreement accepts it; raises `StartRefusedError`, `CollectError`.
+
+        No defence: silos and auditors judge it again. But a log whose first entry nobody can believe is of no use.
+        """
+        evidence, now = boot.unattended_evidence(purpose).encode(), self._ports.clock()
+        try:
+            appraise_appliance(evidence, self._agreement, boot.unattended_report_data(purpose), now)
+        except RefusedError as error:
+            raise StartRefusedError(
+                f"this machine's evidence is not what the agreement accepts: {error.refusal.found}"
+            ) from error
+        return evidence
+
     def _started(self, boot: Boot, ledger: Ledger, state: EnclaveState) -> Enclave:
         bodies = Bodies(
             store=self._store,
@@ -165,7 +192,7 @@ class _Starter:
                 agreement=self._agreement.digest,
                 boot_id=boot.boot_id,
                 keys=boot.keys,
-                evidence=ledger.put_object(boot.unattended_evidence("boot").encode()),
+                evidence=ledger.put_object(self._own_evidence(boot, "boot")),
             )
         )
         history = ledger.history

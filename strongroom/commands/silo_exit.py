@@ -1,6 +1,6 @@
 """How a silo's commands end: one line on stderr, and an exit code that scripts can use.
 
-0 done   1 out of reach, or the script failed   2 the silo's own files   3 refused   4 the log rolled back or forked
+0 done   1 out of reach, or the script failed   2 its own files or TEE   3 refused   4 the log rolled back or forked
 """
 
 from collections.abc import Iterator
@@ -11,12 +11,13 @@ from protocol.agreement_toml import AgreementError
 from protocol.errors import ProtocolError, RefusalCode, RefusedError
 from silo_client.channel import ChannelLostError
 from silo_client.config import SiloConfigError
+from silo_client.enrolment import NoEvidenceError
 from silo_client.identity import IdentityError
 from silo_client.state import StateError
 from strongroom.commands.failure import Failure
 
 _LOG_BROKEN = frozenset({RefusalCode.LOG_ROLLED_BACK, RefusalCode.LOG_FORKED, RefusalCode.OTHER_LOG})
-_OWN_FILES = (SiloConfigError, AgreementError, IdentityError, StateError, StoreError)
+_OWN_SIDE = (SiloConfigError, AgreementError, IdentityError, StateError, StoreError, NoEvidenceError)
 
 
 class OutOfReach(Failure):
@@ -44,7 +45,7 @@ def failure_of(error: ProtocolError) -> Failure:
         return LogBroken(message) if error.refusal.code in _LOG_BROKEN else Refused(message)
     if isinstance(error, ChannelLostError):
         return OutOfReach(f"the appliance is out of reach ({message}); is it running where silo.toml says?")
-    return Failure(message) if isinstance(error, _OWN_FILES) else Refused(message)
+    return Failure(message) if isinstance(error, _OWN_SIDE) else Refused(message)
 
 
 @contextmanager

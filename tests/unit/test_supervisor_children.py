@@ -39,6 +39,7 @@ class Run:
         script.write_text(f'#!/bin/sh\ncase "$3" in *enclave*)\n{enclave}\n;;\n*)\n{gateway}\n;;\nesac\n')
         script.chmod(0o755)
         config = ApplianceConfig(
+            endorsements=None,
             agreement=self.folder / "federation.toml",
             layout=self.folder / "layout.json",
             store=self.folder / "store",
