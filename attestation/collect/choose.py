@@ -1,10 +1,13 @@
 """Which of this machine's TEEs makes the evidence: the first that the agreement names and the machine offers.
 
-Called by the composition roots of enclave and silo. What is chosen wrongly here is refused by the other side.
+Called by the composition roots of enclave and silo, and by `attest collect`, which has no agreement. What is chosen
+wrongly here is refused by the other side.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from attestation.collect.endorsements import EndorsementFolder
 from attestation.collect.errors import CollectError, NotOffered
@@ -14,11 +17,28 @@ from attestation.collect.nsm import Nsm
 from attestation.collect.platform import Platform, SimulatedPlatform
 from attestation.collect.quote_platforms import NitroPlatform, TdxPlatform
 from attestation.collect.sev_guest import SevGuest
-from attestation.collect.snp_platform import SnpPlatform, through_configfs
+from attestation.collect.snp_platform import ReportSource, SnpPlatform, through_configfs
+from attestation.collect.token_endpoints import TokenType
+from attestation.collect.token_platforms import AzurePlatform, ConfidentialSpacePlatform
 from attestation.collect.tsm import PROVIDER_SNP, PROVIDER_TDX, provider_of
 from attestation.reference_values import ReferenceValues
 from attestation.snp.reference_values import SnpReferenceValues
 from attestation.tee import Tee
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a TEE has to know in order to make evidence that is accepted.
+
+    `snp`: the accepted SEV-SNP guests, whose minimum TCB the sealing key depends on. `audience` and `issuer`: whom a
+    token is for, and which service is to sign it; None where nobody said.
+    """
+
+    machine: Machine
+    folder: EndorsementFolder
+    snp: tuple[SnpReferenceValues, ...]
+    audience: str | None
+    issuer: str | None
 
 
 def open_platform(accepted: Sequence[ReferenceValues], *, machine: Machine, endorsements: Path | None) -> Platform:
@@ -33,19 +53,29 @@ def open_platform(accepted: Sequence[ReferenceValues], *, machine: Machine, endo
     reasons = []
     for tee in dict.fromkeys(values.tee for values in accepted):
         try:
-            return _OPEN[tee]([values for values in accepted if values.tee is tee], machine, folder)
+            return open_tee(tee, _request([values for values in accepted if values.tee is tee], machine, folder))
         except NotOffered as error:
             reasons.append(f"{tee}: {error}")
     raise NotOffered(f"TEE: expected one that the agreement accepts, found none on this machine ({'; '.join(reasons)})")
 
 
-def _simulated(accepted: Sequence[ReferenceValues], machine: Machine, folder: EndorsementFolder) -> Platform:
+def open_tee(tee: Tee, request: Request) -> Platform:
+    """One TEE of this machine; raises `NotOffered`."""
+    return _OPEN[tee](request)
+
+
+def _request(accepted: Sequence[ReferenceValues], machine: Machine, folder: EndorsementFolder) -> Request:
+    snp = tuple(values for values in accepted if isinstance(values, SnpReferenceValues))
+    return Request(machine=machine, folder=folder, snp=snp, audience=None, issuer=None)
+
+
+def _simulated(request: Request) -> Platform:
     return SimulatedPlatform(measure(installed_code()))
 
 
-def _snp(accepted: Sequence[ReferenceValues], machine: Machine, folder: EndorsementFolder) -> Platform:
+def _snp(request: Request) -> Platform:
     """Reports through configfs where it may be used, else through the device; the sealing key through the device."""
-    values = [item for item in accepted if isinstance(item, SnpReferenceValues)]
+    machine = request.machine
     no_device = machine.sev_guest.obstacle()
     device = SevGuest(machine.sev_guest, machine.vmpl()) if no_device is None else None
     try:
@@ -53,35 +83,64 @@ def _snp(accepted: Sequence[ReferenceValues], machine: Machine, folder: Endorsem
     except CollectError as error:
         if device is None:
             raise NotOffered(f"{machine.sev_guest.name}: {no_device}; {error}") from error
-        return SnpPlatform(reports=device.report, device=device, endorsements=folder, accepted=values)
-    if provider != PROVIDER_SNP:
-        raise NotOffered(f"{machine.reports.name}: reports by {provider}")
-    reports = through_configfs(machine.reports)
-    return SnpPlatform(reports=reports, device=device, endorsements=folder, accepted=values)
+        reports: ReportSource = device.report
+    else:
+        if provider != PROVIDER_SNP:
+            raise NotOffered(f"{machine.reports.name}: reports by {provider}")
+        reports = through_configfs(machine.reports)
+    return SnpPlatform(reports=reports, device=device, endorsements=request.folder, accepted=request.snp)
 
 
-def _tdx(accepted: Sequence[ReferenceValues], machine: Machine, folder: EndorsementFolder) -> Platform:
-    provider = provider_of(machine.reports)
+def _tdx(request: Request) -> Platform:
+    reports = request.machine.reports
+    provider = provider_of(reports)
     if provider != PROVIDER_TDX:
-        raise NotOffered(f"{machine.reports.name}: reports by {provider}")
-    return TdxPlatform(interface=machine.reports, endorsements=folder)
+        raise NotOffered(f"{reports.name}: reports by {provider}")
+    return TdxPlatform(interface=reports, endorsements=request.folder)
 
 
-def _nitro(accepted: Sequence[ReferenceValues], machine: Machine, folder: EndorsementFolder) -> Platform:
-    why_not = machine.nsm.obstacle()
-    if why_not is not None:
-        raise NotOffered(f"{machine.nsm.name}: {why_not}")
-    return NitroPlatform(module=Nsm(machine.nsm), endorsements=folder)
+def _nitro(request: Request) -> Platform:
+    device = request.machine.nsm
+    _require(device.name, device.obstacle())
+    return NitroPlatform(module=Nsm(device), endorsements=request.folder)
 
 
-def _sgx(accepted: Sequence[ReferenceValues], machine: Machine, folder: EndorsementFolder) -> Platform:
+def _confidential_space(request: Request) -> Platform:
+    launcher = request.machine.launcher
+    _require(launcher.name, launcher.obstacle())
+    if request.audience is None:
+        raise NotOffered(f"{launcher.name}: expected an audience to ask a token for, found none")
+    return ConfidentialSpacePlatform(
+        launcher=launcher, audience=request.audience, token_type=TokenType.PKI, endorsements=request.folder
+    )
+
+
+def _azure(request: Request) -> Platform:
+    sidecar = request.machine.sidecar
+    _require(sidecar.name, sidecar.obstacle())
+    if request.issuer is None:
+        raise NotOffered(f"{sidecar.name}: expected an attestation service to ask, found none")
+    try:
+        return AzurePlatform(sidecar=sidecar, issuer=request.issuer, endorsements=request.folder)
+    except ValueError as error:
+        raise NotOffered(str(error)) from error
+
+
+def _sgx(request: Request) -> Platform:
     raise NotOffered("this version verifies SGX quotes, and makes none: its processes don't run in an SGX enclave")
 
 
-_OPEN: dict[Tee, Callable[[Sequence[ReferenceValues], Machine, EndorsementFolder], Platform]] = {
+def _require(name: str, why_not: str | None) -> None:
+    if why_not is not None:
+        raise NotOffered(f"{name}: {why_not}")
+
+
+_OPEN: Final[dict[Tee, Callable[[Request], Platform]]] = {
     Tee.SIMULATED: _simulated,
     Tee.SEV_SNP: _snp,
     Tee.TDX: _tdx,
     Tee.NITRO: _nitro,
+    Tee.CONFIDENTIAL_SPACE: _confidential_space,
+    Tee.AZURE_MAA: _azure,
     Tee.SGX: _sgx,
 }

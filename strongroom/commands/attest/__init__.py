@@ -1,4 +1,4 @@
-"""`strongroom attest inspect | verify | reference`: evidence of trusted hardware, by hand. One module each."""
+"""`strongroom attest inspect | verify | reference | collect`: evidence of hardware, by hand. One module each."""
 
 from strongroom.cli import LazyGroup
 
@@ -9,6 +9,7 @@ command = LazyGroup(
         "inspect": "Print what EVIDENCE says, without judging it.",
         "verify": "Judge EVIDENCE by a policy.",
         "reference": "Print the policy that accepts EVIDENCE.",
+        "collect": "Say what this machine offers, and collect evidence.",
     },
     help="Judge evidence of trusted hardware, or read it.",
 )
