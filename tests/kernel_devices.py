@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import cbor2
 from kernel_firmware import Firmware
 
-from attestation.collect.certificate_table import ENTRY, VCEK
 from attestation.simulated.chip import simulated_chip
+from attestation.snp.cert_table import CertTable, TableEntry
 
 GET_REPORT, GET_DERIVED_KEY, GET_EXT_REPORT = 0xC0205300, 0xC0205301, 0xC0205302
 MAXIMUM_TABLE = 0x4000
@@ -26,14 +26,14 @@ def failure(number: int) -> OSError:
     return OSError(number, os.strerror(number))
 
 
+VCEK = uuid.UUID("63da758d-e664-4564-adc5-f4b93be8accd")
+ARK = uuid.UUID("c0b406a4-a803-4952-9743-3fb6014cd0ae")
+CRL = uuid.UUID("92f81bc3-5811-4d3d-97ff-d19f88dc67ea")
+
+
 def certificate_table(*entries: tuple[uuid.UUID, bytes]) -> bytes:
     """A table as a host writes it."""
-    offset = ENTRY.size * (len(entries) + 1)
-    head, body = b"", b""
-    for guid, certificate in entries:
-        head += ENTRY.pack(guid.bytes_le, offset + len(body), len(certificate))
-        body += certificate
-    return head + bytes(ENTRY.size) + body
+    return CertTable(entries=tuple(TableEntry(guid=guid.bytes, data=data) for guid, data in entries)).encode()
 
 
 @dataclass

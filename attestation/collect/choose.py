@@ -24,20 +24,25 @@ from attestation.collect.tsm import PROVIDER_SNP, PROVIDER_TDX, provider_of
 from attestation.reference_values import ReferenceValues
 from attestation.snp.reference_values import SnpReferenceValues
 from attestation.tee import Tee
+from attestation.token.confidential_space.reference_values import GOOGLE_ROOT, ConfidentialSpaceReferenceValues
+from attestation.token.maa.reference_values import MaaReferenceValues
+from attestation.token.maa.token import AttestationType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """What a TEE has to know in order to make evidence that is accepted.
 
-    `snp`: the accepted SEV-SNP guests, whose minimum TCB the sealing key depends on. `audience` and `issuer`: whom a
-    token is for, and which service is to sign it; None where nobody said.
+    `snp`: the accepted SEV-SNP guests, whose minimum TCB the sealing key depends on. `audience` and `token_type`: whom
+    a token of Google's is for, and how it is to be signed; `issuer`: which of Microsoft's services is to sign one. None
+    where nobody said.
     """
 
     machine: Machine
     folder: EndorsementFolder
     snp: tuple[SnpReferenceValues, ...]
     audience: str | None
+    token_type: TokenType
     issuer: str | None
 
 
@@ -65,8 +70,22 @@ def open_tee(tee: Tee, request: Request) -> Platform:
 
 
 def _request(accepted: Sequence[ReferenceValues], machine: Machine, folder: EndorsementFolder) -> Request:
-    snp = tuple(values for values in accepted if isinstance(values, SnpReferenceValues))
-    return Request(machine=machine, folder=folder, snp=snp, audience=None, issuer=None)
+    """The first audience, kind of key and service that are accepted: one token can have only one."""
+    space = next((values for values in accepted if isinstance(values, ConfidentialSpaceReferenceValues)), None)
+    # Of what Microsoft attests, the sidecar has this to offer.
+    group = next((values for values in accepted if isinstance(values, MaaReferenceValues) and _is_group(values)), None)
+    return Request(
+        machine=machine,
+        folder=folder,
+        snp=tuple(values for values in accepted if isinstance(values, SnpReferenceValues)),
+        audience=None if space is None else space.audiences[0],
+        token_type=TokenType.OIDC if space is not None and space.signing_keys != GOOGLE_ROOT else TokenType.PKI,
+        issuer=None if group is None else group.issuers[0],
+    )
+
+
+def _is_group(values: MaaReferenceValues) -> bool:
+    return values.attestation_type is AttestationType.SEV_SNP_VM
 
 
 def _simulated(request: Request) -> Platform:
@@ -111,7 +130,7 @@ def _confidential_space(request: Request) -> Platform:
     if request.audience is None:
         raise NotOffered(f"{launcher.name}: expected an audience to ask a token for, found none")
     return ConfidentialSpacePlatform(
-        launcher=launcher, audience=request.audience, token_type=TokenType.PKI, endorsements=request.folder
+        launcher=launcher, audience=request.audience, token_type=request.token_type, endorsements=request.folder
     )
 
 
@@ -119,7 +138,7 @@ def _azure(request: Request) -> Platform:
     sidecar = request.machine.sidecar
     _require(sidecar.name, sidecar.obstacle())
     if request.issuer is None:
-        raise NotOffered(f"{sidecar.name}: expected an attestation service to ask, found none")
+        raise NotOffered(f"{sidecar.name}: expected an attestation service to ask for a sevsnpvm token, found none")
     try:
         return AzurePlatform(sidecar=sidecar, issuer=request.issuer, endorsements=request.folder)
     except ValueError as error:

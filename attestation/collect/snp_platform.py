@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA384
 
-from attestation.collect.certificate_table import leaf_certificates
+from attestation.certificates import load_certificate
 from attestation.collect.endorsements import EndorsementFolder
 from attestation.collect.errors import CollectionFailed, NoSealingKey
 from attestation.collect.sev_guest import GuestField, SevGuest, SnpReport
@@ -23,12 +23,15 @@ from attestation.encoding import labelled
 from attestation.errors import EvidenceMalformed
 from attestation.evidence import Evidence
 from attestation.report_data import REPORT_DATA_BYTES
-from attestation.snp.certificates import EndorsementKey, kind_of, load_certificate
+from attestation.snp.cert_table import CertTable
+from attestation.snp.certificates import EndorsementKey, kind_of
 from attestation.snp.product import Product, product_of_cpuid
 from attestation.snp.reference_values import SnpReferenceValues
 from attestation.snp.report import SignedReport
+from attestation.snp.revocation import RevocationList
 from attestation.snp.tcb import TcbVersion
 from attestation.tee import Tee
+from attestation.terms import Revocation
 
 SEALED_TO: Final = (
     GuestField.POLICY
@@ -81,14 +84,18 @@ class SnpPlatform:
     def evidence(self, report_data: bytes) -> Evidence:
         """A fresh report over 64 bytes, the certificate of the key that signed it, and what else is in the folder.
 
-        Without that certificate there is evidence all the same, which the other side will say it could not check.
-        Raises `CollectionFailed`.
+        Without that certificate there is evidence all the same, which the other side will say it could not check. A
+        host's revocation list goes along where the agreement asks for one and the folder has none. Raises
+        `CollectionFailed`.
         """
         found = self._reports(report_data)
-        leaves, others = self._candidates(found.certificate_table)
-        leaf = _signer(_parsed(found.report), leaves)
-        endorsements = others if leaf is None else (leaf, *others)
-        return Evidence(tee=self.tee, report=found.report, endorsements=endorsements)
+        kept, host = self._endorsements.read(), _from_host(found.certificate_table)
+        leaf = _signer(_parsed(found.report), (*kept, *host))
+        others = [item for item in kept if not _is_leaf(item)]
+        if self._wants_list and not any(map(_is_list, others)):
+            others += filter(_is_list, host)
+        endorsements = others if leaf is None else [leaf, *others]
+        return Evidence(tee=self.tee, report=found.report, endorsements=tuple(endorsements))
 
     def sealing_key(self) -> bytes:
         """32 bytes that this guest gets again on this chip; raises `NoSealingKey`, `CollectionFailed`."""
@@ -109,11 +116,9 @@ class SnpPlatform:
             tcb_version=int.from_bytes(minimum.encode(), "little"),
         )
 
-    def _candidates(self, certificate_table: bytes) -> tuple[list[bytes], tuple[bytes, ...]]:
-        """Certificates that might be the signer's, and everything else that the folder holds."""
-        kept = self._endorsements.read()
-        own = [item for item in kept if _is_leaf(item)]
-        return [*own, *leaf_certificates(certificate_table)], tuple(item for item in kept if item not in own)
+    @property
+    def _wants_list(self) -> bool:
+        return any(values.revocation is Revocation.CRL for values in self._accepted)
 
     def _minimum_tcb(self, report: SignedReport, certificate_table: bytes) -> TcbVersion:
         """The lowest of the agreement's minima for this chip's product line, component by component."""
@@ -129,7 +134,7 @@ class SnpPlatform:
         cpuid = report.report.cpuid
         if cpuid is not None and (product := product_of_cpuid(cpuid.family, cpuid.model)) is not None:
             return product
-        leaf = _signer(report, self._candidates(certificate_table)[0])
+        leaf = _signer(report, (*self._endorsements.read(), *_from_host(certificate_table)))
         if leaf is None:
             raise CollectionFailed(
                 "SEV-SNP: expected the chip's product line in the report or in its key's certificate, found neither; "
@@ -145,6 +150,22 @@ def _parsed(report: bytes) -> SignedReport:
         raise CollectionFailed(f"SEV-SNP: expected a report, found a malformed one ({error})") from error
 
 
+def _from_host(certificate_table: bytes) -> tuple[bytes, ...]:
+    """What of a host's table can serve; nothing of one that is no table. What is missing, the other side will say."""
+    try:
+        return CertTable.parse(certificate_table).endorsements()
+    except EvidenceMalformed:
+        return ()
+
+
+def _is_list(data: bytes) -> bool:
+    try:
+        RevocationList.parse(data, "list")
+    except EvidenceMalformed:
+        return False
+    return True
+
+
 def _is_leaf(data: bytes) -> bool:
     try:
         return kind_of(load_certificate(data, "certificate")) is not None
@@ -153,7 +174,7 @@ def _is_leaf(data: bytes) -> bool:
 
 
 def _signer(report: SignedReport, candidates: Sequence[bytes]) -> bytes | None:
-    """The one whose key signed this report: keys change with the firmware, and old certificates lie about."""
+    """The certificate whose key signed this report: keys change with the firmware, and old certificates lie about."""
     signature = encode_dss_signature(int.from_bytes(report.r, "little"), int.from_bytes(report.s, "little"))
     for candidate in candidates:
         try:

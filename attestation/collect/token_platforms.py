@@ -1,7 +1,5 @@
 """Guests whose cloud's service vouches for them: the evidence is a token, and its signer the root of trust."""
 
-import base64
-import json
 import re
 
 from attestation.collect.endorsements import EndorsementFolder
@@ -11,26 +9,9 @@ from attestation.collect.token_endpoints import TokenType, azure_token, confiden
 from attestation.evidence import Evidence
 from attestation.report_data import REPORT_DATA_BYTES
 from attestation.tee import Tee
+from attestation.token.nonce import runtime_data, token_nonce
 
 _HOST = re.compile(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63}){2,8}")
-_HALF = REPORT_DATA_BYTES // 2
-
-
-def nonces_of(report_data: bytes) -> tuple[str, str]:
-    """64 bytes as Confidential Space carries them: two nonces of 64 hexadecimal digits, as one may be 74 bytes long."""
-    if len(report_data) != REPORT_DATA_BYTES:
-        raise ValueError(f"report_data: expected {REPORT_DATA_BYTES} bytes, found {len(report_data)}")
-    return report_data[:_HALF].hex(), report_data[_HALF:].hex()
-
-
-def runtime_data_of(report_data: bytes) -> bytes:
-    """64 bytes as an MAA token carries them: JSON with a base64 `nonce` under `client-payload`, as Azure's own client.
-
-    The token repeats it as `x-ms-runtime`, and its SHA-256 is what the hardware's report commits to.
-    """
-    if len(report_data) != REPORT_DATA_BYTES:
-        raise ValueError(f"report_data: expected {REPORT_DATA_BYTES} bytes, found {len(report_data)}")
-    return json.dumps({"client-payload": {"nonce": base64.b64encode(report_data).decode("ascii")}}).encode()
 
 
 class ConfidentialSpacePlatform:
@@ -52,8 +33,9 @@ class ConfidentialSpacePlatform:
 
     def evidence(self, report_data: bytes) -> Evidence:
         """A fresh token over 64 bytes, and what key sets are in the folder; raises `CollectionFailed`."""
+        _require_size(report_data)
         token = confidential_space_token(
-            self._launcher, audience=self._audience, nonces=nonces_of(report_data), token_type=self._token_type
+            self._launcher, audience=self._audience, nonces=[token_nonce(report_data)], token_type=self._token_type
         )
         return Evidence(tee=self.tee, report=token, endorsements=self._endorsements.read())
 
@@ -81,9 +63,15 @@ class AzurePlatform:
 
     def evidence(self, report_data: bytes) -> Evidence:
         """A fresh token over 64 bytes, and the key set that is in the folder; raises `CollectionFailed`."""
-        token = azure_token(self._sidecar, maa_host=self._host, runtime_data=runtime_data_of(report_data))
+        _require_size(report_data)
+        token = azure_token(self._sidecar, maa_host=self._host, runtime_data=runtime_data(report_data))
         return Evidence(tee=self.tee, report=token, endorsements=self._endorsements.read())
 
     def sealing_key(self) -> bytes:
         """Raises `NoSealingKey`."""
         raise NoSealingKey("Azure: a container group gets no sealing key, so that no secret outlives a restart")
+
+
+def _require_size(report_data: bytes) -> None:
+    if len(report_data) != REPORT_DATA_BYTES:
+        raise ValueError(f"report_data: expected {REPORT_DATA_BYTES} bytes, found {len(report_data)}")

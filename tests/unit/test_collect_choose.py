@@ -1,6 +1,7 @@
 """What a machine offers in words, and which TEE is used under which agreement."""
 
 import errno
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +16,22 @@ from attestation.collect.endorsements import EndorsementFolder
 from attestation.collect.errors import CollectionFailed, NoSealingKey, NotOffered
 from attestation.collect.http import Response
 from attestation.collect.machine import Machine, read_vmpl, this_machine
+from attestation.collect.token_endpoints import TokenType
 from attestation.simulated.reference_values import simulated_reference_values
 from attestation.snp.report import SignedReport
 from attestation.tee import Tee
+from attestation.terms import Covers, Revocation
+from attestation.token.confidential_space.reference_values import (
+    ANY,
+    GOOGLE_ROOT,
+    ConfidentialSpaceReferenceValues,
+    Gpu,
+    HardwareModel,
+    SupportAttribute,
+)
+from attestation.token.maa.reference_values import MaaReferenceValues, SnpHardware
+from attestation.token.maa.token import AttestationType
+from attestation.token.nonce import token_nonce
 
 REPORT_DATA = bytes(range(64))
 SIMULATED = simulated_reference_values(bytes.fromhex("5a" * 48))
@@ -39,12 +53,15 @@ class Nobody:
 
 
 class Somebody(Nobody):
-    """A launcher or a sidecar."""
+    """A launcher or a sidecar; `asked` is what it was asked last."""
+
+    asked: object = None
 
     def obstacle(self) -> str | None:
         return None
 
     def post(self, path: str, body: bytes) -> Response:
+        self.asked = json.loads(body)
         token = TOKEN if path == "/v1/token" else b'{"token": "' + TOKEN + b'"}'
         return Response(status=200, body=token)
 
@@ -179,7 +196,14 @@ def test_a_folder_that_cant_be_read_is_said_at_the_start(tmp_path: Path) -> None
 def request(
     found: Machine, audience: str | None = "me", issuer: str | None = "https://a.b.attest.azure.net"
 ) -> Request:
-    return Request(machine=found, folder=EndorsementFolder(None), snp=(), audience=audience, issuer=issuer)
+    return Request(
+        machine=found,
+        folder=EndorsementFolder(None),
+        snp=(),
+        audience=audience,
+        token_type=TokenType.PKI,
+        issuer=issuer,
+    )
 
 
 @pytest.mark.parametrize(
@@ -198,6 +222,93 @@ def test_every_other_tee_is_opened_where_it_is_and_says_where_it_is_not(tee: Tee
         platform.sealing_key()
     with pytest.raises(NotOffered, match="no such|ENXIO"):
         open_tee(tee, request(machine()))
+
+
+SPACE = ConfidentialSpaceReferenceValues(
+    tee=Tee.CONFIDENTIAL_SPACE,
+    signing_keys=GOOGLE_ROOT,
+    audiences=("https://strongroom.example", "another"),
+    maximum_age_seconds=3600,
+    hwmodels=(HardwareModel.GCP_AMD_SEV,),
+    tcb_statuses=(),
+    minimum_swversion=250800,
+    support_attributes=(SupportAttribute.STABLE,),
+    memory_monitoring=False,
+    image_digests=(bytes(32),),
+    image_references=ANY,
+    cmd_override=(),
+    env_override=(),
+    project_ids=("project",),
+    zones=ANY,
+    service_accounts=ANY,
+    gpu=Gpu.ABSENT,
+    revocation=Revocation.SHORT_LIVED,
+    covers=Covers.CODE,
+)
+
+
+@pytest.mark.parametrize(("keys", "kind"), [(GOOGLE_ROOT, "PKI"), ((bytes(range(32)),), "OIDC")])
+def test_a_token_of_googles_is_for_the_agreed_audience_and_signed_as_agreed(keys: object, kind: str) -> None:
+    launcher = Somebody("launcher")
+    accepted = replace(SPACE, signing_keys=keys)  # type: ignore[arg-type]
+    open_platform([accepted], machine=machine(launcher=launcher), endorsements=None).evidence(REPORT_DATA)
+    assert launcher.asked == {
+        "audience": "https://strongroom.example",
+        "token_type": kind,
+        "nonces": [token_nonce(REPORT_DATA)],
+    }
+
+
+MAA = MaaReferenceValues(
+    tee=Tee.AZURE_MAA,
+    signing_keys=(bytes(range(32)),),
+    issuers=("https://sharedeus.eus.attest.azure.net",),
+    policy_hashes=(bytes(range(32)),),
+    maximum_age_seconds=3600,
+    attestation_type=AttestationType.SEV_SNP_VM,
+    compliance_statuses=("azure-signed-katacc-uvm",),
+    hardware=SnpHardware(
+        measurements=(bytes(range(48)),),
+        host_data=(bytes(range(32)),),
+        id_key_digests=ANY,
+        author_key_digest=bytes(48),
+        vmpl=0,
+        smt_allowed=True,
+        minimum_guest_svn=0,
+        minimum_bootloader_svn=0,
+        minimum_tee_svn=0,
+        minimum_snpfw_svn=0,
+        minimum_microcode_svn=0,
+    ),
+    vm_ids="none",
+    revocation=Revocation.SHORT_LIVED,
+    covers=Covers.CODE,
+)
+
+
+def test_a_token_of_microsofts_is_asked_of_the_agreed_service() -> None:
+    sidecar = Somebody("sidecar")
+    open_platform([MAA], machine=machine(sidecar=sidecar), endorsements=None).evidence(REPORT_DATA)
+    assert sidecar.asked["maa_endpoint"] == "sharedeus.eus.attest.azure.net"
+
+
+def test_the_sidecar_makes_no_tokens_for_an_azure_vm() -> None:
+    machine_values = replace(
+        MAA,
+        attestation_type=AttestationType.AZURE_VM,
+        compliance_statuses=("azure-compliant-cvm",),
+        vm_ids="any",
+        covers=Covers.FIRMWARE_ONLY,
+    )
+    with pytest.raises(NotOffered, match="to ask for a sevsnpvm token, found none"):
+        open_platform([machine_values], machine=machine(sidecar=Somebody("sidecar")), endorsements=None)
+
+
+def test_several_accepted_tees_are_tried_in_the_agreements_order() -> None:
+    both = machine(launcher=Somebody("launcher"), sidecar=Somebody("sidecar"))
+    for accepted in ([SPACE, MAA], [MAA, SPACE]):
+        assert open_platform(accepted, machine=both, endorsements=None).tee is accepted[0].tee
+        assert open_platform([SNP, *accepted], machine=both, endorsements=None).tee is accepted[0].tee
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,17 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
-from kernel_devices import FakeSevGuest
+from kernel_devices import CRL, FakeSevGuest, certificate_table
+from kernel_devices import VCEK as VCEK_GUID
 from kernel_firmware import Firmware, as_vendor
 from kernel_tsm import FakeReports, TsmKernel
 
@@ -29,6 +33,7 @@ from attestation.snp.flags import SigningKey
 from attestation.snp.product import Product
 from attestation.snp.tcb import TcbVersion
 from attestation.tee import Tee
+from attestation.terms import Revocation
 
 REPORT_DATA = bytes(range(64))
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -39,6 +44,7 @@ NEWER = replace(SIMULATED_TCB, snp=SIMULATED_TCB.snp + 1)
 OLDER = replace(SIMULATED_TCB, snp=SIMULATED_TCB.snp - 1)
 
 
+@cache
 def another_vcek() -> bytes:
     """A good certificate of the same chain, for another key: what an update of the firmware leaves behind."""
     hierarchy = files("attestation.simulated").joinpath("hierarchy")
@@ -54,6 +60,21 @@ def another_vcek() -> bytes:
         not_after=datetime(2999, 1, 1, tzinfo=UTC),
     )
     return certificate.public_bytes(Encoding.DER)
+
+
+@cache
+def revocation_list(number: int) -> bytes:
+    """An empty list of the test root."""
+    hierarchy = files("attestation.simulated").joinpath("hierarchy")
+    key = load_pem_private_key(hierarchy.joinpath("ark_key.pem").read_bytes(), password=None)
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(simulated_roots().chains[0].ark.subject)
+        .last_update(datetime(2026, 1, 1, tzinfo=UTC))
+        .next_update(datetime(2027, 1, 1, tzinfo=UTC))
+        .add_extension(x509.CRLNumber(number), critical=False)
+    )
+    return builder.sign(key, SHA384()).public_bytes(Encoding.DER)  # type: ignore[arg-type]
 
 
 def through_device(
@@ -117,15 +138,11 @@ def test_the_certificate_may_come_from_the_folder(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize("stale_in_folder", [True, False])
 def test_of_several_certificates_the_one_whose_key_signed_goes_along(tmp_path: Path, stale_in_folder: bool) -> None:
     """The firmware was updated: the host's table or the operator's folder still has the old key's certificate."""
-    from kernel_devices import certificate_table
-
-    from attestation.collect import certificate_table as guids
-
     stale, other = another_vcek(), b'{"keys": []}'
     in_folder, in_table = (stale, VCEK) if stale_in_folder else (VCEK, stale)
     (tmp_path / "a.der").write_bytes(in_folder)
     (tmp_path / "b.json").write_bytes(other)
-    table = certificate_table((guids.VCEK, in_table))
+    table = certificate_table((VCEK_GUID, in_table))
     evidence = through_device(Firmware(), table=table, folder=tmp_path).evidence(REPORT_DATA)
     assert evidence.endorsements == (VCEK, other)
 
@@ -133,6 +150,32 @@ def test_of_several_certificates_the_one_whose_key_signed_goes_along(tmp_path: P
 def test_a_certificate_of_another_key_alone_is_not_sent_as_if_it_were_the_signers(tmp_path: Path) -> None:
     (tmp_path / "a.der").write_bytes(another_vcek())
     assert through_device(Firmware(), table=b"", folder=tmp_path).evidence(REPORT_DATA).endorsements == ()
+
+
+@pytest.mark.parametrize(
+    ("revocation", "own", "sent"),
+    [
+        (Revocation.CRL, None, "host's"),
+        (Revocation.CRL, "own", "own"),
+        (Revocation.MINIMUM_TCB, None, None),
+        (Revocation.MINIMUM_TCB, "own", "own"),
+    ],
+)
+def test_a_hosts_revocation_list_goes_along_where_it_is_asked_for_and_the_folder_has_none(
+    tmp_path: Path, revocation: Revocation, own: str | None, sent: str | None
+) -> None:
+    lists = {"host's": revocation_list(1), "own": revocation_list(2), None: None}
+    if own is not None:
+        (tmp_path / "list.crl").write_bytes(lists[own])
+    table = certificate_table((VCEK_GUID, VCEK), (CRL, lists["host's"]))
+    accepted = replace(ACCEPTED, revocation=revocation)
+    evidence = through_device(Firmware(), table=table, folder=tmp_path, accepted=accepted).evidence(REPORT_DATA)
+    assert evidence.endorsements == ((VCEK,) if sent is None else (VCEK, lists[sent]))
+
+
+@pytest.mark.parametrize("table", [b"", bytes(4096), b"\xff" * 4096, certificate_table((VCEK_GUID, b"nonsense"))])
+def test_a_table_of_nothing_or_nonsense_is_as_good_as_none(table: bytes) -> None:
+    assert through_device(Firmware(), table=table).evidence(REPORT_DATA).endorsements == ()
 
 
 def test_the_sealing_key_is_the_same_after_a_restart_and_after_a_firmware_update() -> None:

@@ -9,16 +9,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
+from attestation.checklist import Checklist
 from attestation.collect.endorsements import EndorsementFolder
 from attestation.collect.errors import CollectionFailed, NoSealingKey
 from attestation.collect.http import RESPONSE_LIMIT_BYTES, HttpService, Response
 from attestation.collect.token_endpoints import TokenType, azure_token, confidential_space_token
-from attestation.collect.token_platforms import AzurePlatform, ConfidentialSpacePlatform, nonces_of, runtime_data_of
+from attestation.collect.token_platforms import AzurePlatform, ConfidentialSpacePlatform
+from attestation.errors import EvidenceRefused
 from attestation.tee import Tee
+from attestation.token.nonce import require_nonce, runtime_data, token_nonce
 
 REPORT_DATA = bytes(range(64))
 TOKEN = b"eyJhbGciOiJSUzI1NiJ9.e30.c2lnbmF0dXJl"
@@ -55,7 +59,7 @@ def azure(sidecar: FakeService) -> AzurePlatform:
     return AzurePlatform(sidecar=sidecar, issuer=ISSUER, endorsements=EndorsementFolder(None))
 
 
-def test_the_launcher_is_asked_for_audience_type_and_both_halves_of_the_report_data() -> None:
+def test_the_launcher_is_asked_for_audience_type_and_nonce() -> None:
     launcher = FakeService(answer=Response(status=200, body=TOKEN + b"\n"))
     evidence = space(launcher).evidence(REPORT_DATA)
     assert (evidence.tee, evidence.report) == (Tee.CONFIDENTIAL_SPACE, TOKEN)
@@ -65,7 +69,7 @@ def test_the_launcher_is_asked_for_audience_type_and_both_halves_of_the_report_d
             {
                 "audience": "https://strongroom.example",
                 "token_type": "PKI",
-                "nonces": [REPORT_DATA[:32].hex(), REPORT_DATA[32:].hex()],
+                "nonces": [token_nonce(REPORT_DATA)],
             },
         )
     ]
@@ -77,8 +81,18 @@ def test_the_sidecar_is_asked_for_the_agreed_service_and_runtime_data() -> None:
     assert (evidence.tee, evidence.report) == (Tee.AZURE_MAA, TOKEN)
     [(path, asked)] = sidecar.asked
     assert (path, asked["maa_endpoint"]) == ("/attest/maa", "sharedeus.eus.attest.azure.net")
-    runtime = json.loads(base64.b64decode(asked["runtime_data"]))
-    assert base64.b64decode(runtime["client-payload"]["nonce"]) == REPORT_DATA
+    assert json.loads(base64.b64decode(asked["runtime_data"])) == {"nonce": token_nonce(REPORT_DATA)}
+
+
+def test_what_the_sidecar_has_the_hardware_commit_to_is_what_the_other_side_expects() -> None:
+    """pkg/attest of the sidecar: the report data begins with the SHA-256 of the runtime data, and ends in zeros."""
+    sidecar = FakeService(answer=Response(status=200, body=json.dumps({"token": TOKEN.decode()}).encode()))
+    azure(sidecar).evidence(REPORT_DATA)
+    committed = sha256(base64.b64decode(sidecar.asked[0][1]["runtime_data"])).digest() + bytes(32)
+    require_nonce(Checklist(EvidenceRefused), 1, REPORT_DATA, [committed])
+    with pytest.raises(EvidenceRefused, match="report_data"):
+        require_nonce(Checklist(EvidenceRefused), 1, bytes(63) + b"1", [committed])
+    assert sha256(runtime_data(REPORT_DATA)).digest() + bytes(32) == committed
 
 
 @pytest.mark.parametrize("make", [space, azure])
@@ -137,10 +151,10 @@ def test_nonces_that_the_service_would_refuse_are_not_sent(nonces: tuple[str, ..
         confidential_space_token(FakeService(), audience="a", nonces=nonces, token_type=TokenType.OIDC)
 
 
-@pytest.mark.parametrize("carry", [nonces_of, runtime_data_of])
-def test_report_data_has_its_size(carry: Callable[[bytes], object]) -> None:
+@pytest.mark.parametrize("make", [space, azure])
+def test_report_data_has_its_size(make: Callable[[FakeService], ConfidentialSpacePlatform]) -> None:
     with pytest.raises(ValueError, match="report_data"):
-        carry(bytes(63))
+        make(FakeService()).evidence(bytes(63))
 
 
 # Over real sockets

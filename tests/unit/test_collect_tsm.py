@@ -13,11 +13,11 @@ from kernel_firmware import Firmware
 from kernel_tsm import FakeReports, HookedOs, TsmKernel, TsmRequest
 
 from attestation.collect import configfs
-from attestation.collect.certificate_table import leaf_certificates
 from attestation.collect.configfs import ConfigfsInstance, ConfigfsReports
 from attestation.collect.errors import CollectionFailed, NotOffered
 from attestation.collect.tsm import ReportInterface, collect, provider_of
 from attestation.simulated.chip import simulated_chip
+from attestation.snp.cert_table import CertTable
 from attestation.snp.report import SignedReport
 
 REPORT_DATA = bytes(range(64))
@@ -52,7 +52,7 @@ def scene(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_report_commits_to_the_data_and_its_request_is_removed(scene: Scene) -> None:
     found = collect(scene.interface, REPORT_DATA)
     assert SignedReport.parse(found.report).report.report_data == REPORT_DATA
-    assert leaf_certificates(found.auxiliary) == (simulated_chip().endorsement,)
+    assert CertTable.parse(found.auxiliary).endorsements() == (simulated_chip().endorsement,)
     assert (found.provider, scene.kernel.made, scene.left()) == ("sev_guest", 1, set())
 
 

@@ -13,6 +13,7 @@ from attestation.collect.detect import Offer, survey
 from attestation.collect.endorsements import EndorsementFolder
 from attestation.collect.errors import CollectError
 from attestation.collect.machine import this_machine
+from attestation.collect.token_endpoints import TokenType
 from attestation.evidence import Evidence
 from attestation.report_data import REPORT_DATA_BYTES
 from attestation.tee import Tee
@@ -56,7 +57,12 @@ def command(
     evidence = None
     if tee is not None:
         request = Request(
-            machine=machine, folder=EndorsementFolder(endorsements), snp=(), audience=audience, issuer=issuer
+            machine=machine,
+            folder=EndorsementFolder(endorsements),
+            snp=(),
+            audience=audience,
+            token_type=TokenType.PKI,
+            issuer=issuer,
         )
         evidence = _collect(tee, request, committed)
         if out is not None:
