@@ -9,13 +9,12 @@ import click
 from appliance.config import ApplianceConfig
 from appliance.places import Places, StoreUnusableError
 from appliance.supervisor import Exit, Output, Ready, Supervisor
-from attestation.collect.measurement import NotMeasurable, installed_code, measure
-from attestation.simulated.reference_values import simulated_reference_values
 from protocol.agreement import Agreement
-from protocol.agreement_tees import render_tee
 from protocol.errors import ProtocolError
 from protocol.fields import format_digest
 from protocol.layout import Layout
+from strongroom.commands.appliance_measure import PROTECTS_NOTHING
+from strongroom.commands.appliance_measure import command as measure_command
 from strongroom.commands.failure import Failure, failing_in_words
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -23,9 +22,6 @@ _CONFIG = click.option(
     "--config", "file", type=_FILE, default=Path("appliance.toml"), show_default=True, help="The appliance's settings."
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_PROTECTS_NOTHING = (
-    "The TEE is simulated: THIS PROTECTS NOTHING. Whoever runs this machine can read every update. For trying out only."
-)
 _STATUS_SECONDS = 5.0
 
 
@@ -47,7 +43,7 @@ def serve(context: click.Context, file: Path, *, as_json: bool) -> None:
     config = _read_config(file)
     agreement = _read_agreement(config)
     if agreement.simulated:
-        click.secho(_PROTECTS_NOTHING, fg="red", bold=True, err=True)
+        click.secho(PROTECTS_NOTHING, fg="red", bold=True, err=True)
 
     def say_ready(ready: Ready) -> None:
         click.echo(json.dumps(_ready_summary(ready, agreement)) if as_json else _ready_in_words(ready, agreement))
@@ -95,20 +91,7 @@ def status(file: Path, *, as_json: bool) -> None:
     click.echo(json.dumps(summary, indent=2) if as_json else _status_in_words(summary))
 
 
-@command.command("measure", short_help="Print the measurement of the installed code.")
-@_JSON
-@click.option("--toml", "as_toml", is_flag=True, help="Print the [[appliance.tee]] block to paste.")
-def measure_command(*, as_json: bool, as_toml: bool) -> None:
-    """Print the simulated launch measurement of the installed code: what goes into an agreement's reference values."""
-    try:
-        digest = measure(installed_code()).hex()
-    except NotMeasurable as error:
-        raise Failure(str(error)) from error
-    if as_toml:
-        click.secho(_PROTECTS_NOTHING, fg="red", bold=True, err=True)
-        click.echo(render_tee(simulated_reference_values(bytes.fromhex(digest)), "appliance.tee"), nl=False)
-    else:
-        click.echo(json.dumps({"tee": "simulated", "measurement": digest}) if as_json else digest)
+command.add_command(measure_command)
 
 
 def _read_config(file: Path) -> ApplianceConfig:
@@ -162,5 +145,5 @@ def _status_in_words(summary: dict[str, object]) -> str:
     shown = {key.replace("_", " "): lists.get(key, value) for key, value in summary.items() if key != "simulated"}
     lines = [f"{key:<10} {value}" for key, value in shown.items()]
     if summary["simulated"]:
-        lines += ["", click.style(_PROTECTS_NOTHING, fg="red", bold=True)]
+        lines += ["", click.style(PROTECTS_NOTHING, fg="red", bold=True)]
     return "\n".join(lines)
