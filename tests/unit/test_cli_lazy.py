@@ -69,10 +69,10 @@ def test_a_missing_dependency_is_named_with_its_extra(tmp_path: Path) -> None:
 
 def test_commands_of_the_house_are_listed_in_order() -> None:
     context = click.Context(cli.cli)
-    assert cli.cli.list_commands(context) == ["agreement", "appliance", "audit", "demo", "silo"]
+    assert cli.cli.list_commands(context) == ["agreement", "appliance", "attest", "audit", "demo", "silo"]
 
 
-@pytest.mark.parametrize("name", ["agreement", "appliance", "audit", "demo", "silo"])
+@pytest.mark.parametrize("name", ["agreement", "appliance", "attest", "audit", "demo", "silo"])
 def test_the_static_help_is_what_the_command_says_of_itself(name: str) -> None:
     command = cli.cli.get_command(click.Context(cli.cli), name)
     assert command is not None
@@ -88,7 +88,7 @@ def test_an_unknown_command_is_a_usage_error() -> None:
 
 def test_names_complete_without_imports() -> None:
     items = cli.cli.shell_complete(click.Context(cli.cli), "a")
-    assert [item.value for item in items] == ["agreement", "appliance", "audit"]
+    assert [item.value for item in items] == ["agreement", "appliance", "attest", "audit"]
 
 
 def test_the_version_is_the_packages() -> None:
