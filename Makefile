@@ -30,10 +30,12 @@ test: $(VENV)/.dev
 test-all: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-# Every parser of foreign bytes, guided by coverage, for FUZZ_SECONDS in all; what it finds to be new stays in build/fuzz.
+# Every parser of foreign bytes, guided by coverage, for FUZZ_SECONDS in all, and every signed bit of all good evidence
+# for as long again. What is new to the fuzzer, and how far the bits have come, stays in build/fuzz.
 FUZZ_SECONDS ?= 600
 fuzz: $(VENV)/.fuzz
 	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS) --corpus build/fuzz $(FUZZ_TARGETS)
+	$(BIN)/python tests/fuzz/every_bit.py --seconds $(FUZZ_SECONDS) --corpus build/fuzz
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

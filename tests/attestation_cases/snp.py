@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
 
+from attestation_cases.good_case import GoodCase
 from synthetic_snp import NOW, REPORT_DATA, revocation_list, simulated_evidence, simulated_values
 
 from attestation import Evidence, SnpReferenceValues, Tee
@@ -46,17 +46,6 @@ class Case:
 
     def evidence(self, tee: Tee = Tee.SEV_SNP) -> Evidence:
         return Evidence(tee=tee, report=self.report, endorsements=self.endorsements)
-
-
-class GoodCase(NamedTuple):
-    """Evidence that is accepted, and which bytes of its report are signed. `report_data` None compares nothing."""
-
-    name: str
-    evidence: Evidence
-    values: SnpReferenceValues
-    report_data: bytes | None
-    now: datetime
-    signed: tuple[range, ...]
 
 
 def certificates(path: str | None) -> tuple[bytes, ...]:
