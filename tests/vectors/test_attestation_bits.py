@@ -1,4 +1,4 @@
-"""No accepted evidence, of any kind, stays accepted when a signed bit of it changes: a sample of what `make fuzz` does."""
+"""No accepted evidence, of any kind, stays accepted when a signed bit of it changes. `make fuzz` takes them all."""
 
 import random
 
