@@ -1,26 +1,31 @@
 """Raw evidence and endorsements as people have them in files: told apart by their bytes, never by their names.
 
-Evidence: our own encoding, or raw (a report, quote, document or token), as bytes or written in hexadecimal or base64;
-an attestation document of Nitro's may also stand inside a certificate or another container.
-Endorsements: DER, PEM with any number of certificates or lists, or JSON. Called by commands, never by a party that
-decides upon the result: there, evidence names its kind.
+Evidence: our own encoding, or raw (a report, quote, document or token), as bytes or written in hexadecimal or base64,
+behind a short header of somebody else's (an attestation document also before more of his), or in a certificate's
+alternative name. Endorsements: DER, PEM with any number of certificates or lists, or JSON. Called by commands, never by
+a party that decides upon the result: there, evidence names its kind.
 """
 
 import base64
 import re
 from typing import Final
 
+from cryptography import x509
+
+from attestation.certificates import load_certificate
 from attestation.errors import EvidenceMalformed
 from attestation.evidence import MAXIMUM_EVIDENCE_BYTES, Evidence
 from attestation.families import FAMILIES
-from attestation.nitro.carriers import document_in
+from attestation.nitro.cose import CoseSign1
 from attestation.tee import Tee
 
 MAXIMUM_FILE_BYTES: Final = 2 * MAXIMUM_EVIDENCE_BYTES
-_HEXADECIMAL = re.compile(rb"(0x)?([0-9a-fA-F]{2})+")
+_HEXADECIMAL = re.compile(rb"([0-9a-fA-F]{2})+")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]+={0,2}")
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----([A-Za-z0-9+/=\s]*)-----END \1-----")
 _PEM_KINDS = (b"CERTIFICATE", b"X509 CRL")
+# What some libraries put before a quote or a document: a length, a kind.
+_LONGEST_HEADER_BYTES = 32
 
 
 def recognise(data: bytes) -> Evidence:
@@ -32,10 +37,11 @@ def recognise(data: bytes) -> Evidence:
         raise EvidenceMalformed("evidence", expected=f"at most {MAXIMUM_FILE_BYTES} bytes", found=str(len(data)))
     if data.lstrip()[:1] == b"{" and b'"report"' in data:
         return Evidence.parse(data.strip())
-    for raw in (*_readings(data), document_in(data) or b""):
-        for tee, family in FAMILIES.items():
-            if tee is not Tee.SIMULATED and family.recognises(raw):
-                return Evidence(tee=tee, report=raw, endorsements=())
+    for raw in _readings(data):
+        for start in range(_LONGEST_HEADER_BYTES + 1):
+            for tee, family in FAMILIES.items():
+                if tee is not Tee.SIMULATED and family.recognises(raw[start:]):
+                    return Evidence(tee=tee, report=raw[start:], endorsements=())
     kinds = ", ".join(tee for tee in FAMILIES if tee is not Tee.SIMULATED)
     raise EvidenceMalformed("evidence", expected=f"evidence of {kinds}", found=f"{len(data)} bytes of none of them")
 
@@ -62,14 +68,35 @@ def endorsements_in(data: bytes, field: str) -> tuple[bytes, ...]:
 def _readings(data: bytes) -> tuple[bytes, ...]:
     """The bytes as they are, and as what they may be written in."""
     text = b"".join(data.split())
-    readings = [data]
-    if _HEXADECIMAL.fullmatch(text):
+    readings = [CoseSign1.inside(data) or data, *_alternative_names(data)]
+    if _HEXADECIMAL.fullmatch(text.removeprefix(b"0x")):
         readings.append(bytes.fromhex(text.removeprefix(b"0x").decode("ascii")))
     elif _BASE64.fullmatch(text) and len(text) % 4 == 0:
         readings.append(base64.b64decode(text))
     else:
         readings.append(data.strip())
     return tuple(readings)
+
+
+def _alternative_names(data: bytes) -> tuple[bytes, ...]:
+    """What a certificate holds in hexadecimal as a name: so an enclave's TLS certificate may carry its document."""
+    found: list[bytes] = []
+    for der in _certificates(data):
+        try:
+            certificate = load_certificate(der, "evidence")
+            names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except (EvidenceMalformed, x509.ExtensionNotFound, ValueError):
+            continue
+        labels = (name.partition(".")[0] for name in names.get_values_for_type(x509.DNSName))
+        found += (bytes.fromhex(label) for label in labels if _HEXADECIMAL.fullmatch(label.encode()))
+    return tuple(found)
+
+
+def _certificates(data: bytes) -> tuple[bytes, ...]:
+    try:
+        return endorsements_in(data, "evidence")
+    except EvidenceMalformed:
+        return ()
 
 
 def _decoded(text: bytes, field: str) -> bytes:

@@ -13,7 +13,7 @@ from typing import Final
 import cbor2
 
 from attestation.errors import EvidenceMalformed
-from attestation.nitro.cbor import decode
+from attestation.nitro.cbor import decode, decode_first
 
 ES384: Final = bytes.fromhex("a1013822")
 """The protected header that there is: {1 (algorithm): -35 (ECDSA with SHA-384)}."""
@@ -57,6 +57,20 @@ class CoseSign1:
         """The bytes that `parse` reads."""
         envelope = cbor2.dumps([ES384, {}, self.payload, self.signature])
         return TAG_18 + envelope if self.tagged else envelope
+
+    @staticmethod
+    def inside(data: bytes) -> bytes | None:
+        """The envelope that somebody's container holds: with something before it, and perhaps after; else None.
+
+        Judges nothing. An envelope from the first byte on is not trimmed: what follows it would be passed over.
+        """
+        start = data.find(START)
+        if start <= 0:
+            return None
+        try:
+            return data[start:][: decode_first(data[start:], "document")[1]]
+        except EvidenceMalformed:
+            return None
 
     def signed_bytes(self) -> bytes:
         """What the signature covers: the Sig_structure, without external data."""

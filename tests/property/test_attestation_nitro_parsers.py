@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attestation.errors import EvidenceMalformed
-from attestation.nitro.carriers import document_in
 from attestation.nitro.cbor import decode
 from attestation.nitro.cose import CoseSign1
 from attestation.nitro.document import AttestationDocument
@@ -92,6 +91,6 @@ def test_no_tag_is_read(tag: int, value: Any) -> None:
 @given(st.one_of(st.binary(max_size=200), mutated(REPORTS)))
 def test_a_family_describes_or_finds_malformed(data: bytes) -> None:
     FAMILY.recognises(data)
-    document_in(data)
+    CoseSign1.inside(data)
     with contextlib.suppress(EvidenceMalformed):
         assert FAMILY.describe(data)

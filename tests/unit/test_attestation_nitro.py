@@ -11,10 +11,10 @@ from synthetic_nitro import FAMILY, NOW, REPORT_DATA, hypervisor, reference_valu
 
 from attestation import Evidence, EvidenceMalformed, EvidenceNotAuthentic, EvidenceRefused, ReferenceValuesError, Tee
 from attestation.appraisal import judge
-from attestation.nitro.carriers import document_in
 from attestation.nitro.cose import ES384, CoseSign1
 from attestation.nitro.document import AttestationDocument
 from attestation.nitro.reference_values import Presence
+from attestation.recognise import recognise
 from attestation.simulated.reference_values import simulated_reference_values
 from attestation.terms import Covers, Revocation
 from attestation.verdict import Verdict
@@ -276,11 +276,13 @@ def test_reference_accepts_a_later_launch_of_the_same_image() -> None:
         FAMILY.reference(hypervisor().evidence(pcrs={0: register("image"), 1: register("kernel"), 2: bytes(48)}))
 
 
-def test_a_document_is_found_in_what_carries_it() -> None:
-    other = hypervisor().evidence(module_id="i-1-enc1").report
-    assert document_in(b"before" + GOOD.report + b"after") == GOOD.report
-    assert document_in(b"before" + GOOD.report.hex().encode() + b"xyz") == GOOD.report
-    assert document_in(GOOD.report + GOOD.report.hex().encode()) == GOOD.report
-    assert document_in(other + GOOD.report.hex().encode()) is None
-    assert document_in(b"nothing") is None
-    assert document_in(GOOD.report[:40]) is None
+def test_a_document_is_found_in_somebodys_container() -> None:
+    """Where a file is handed in; what stands after a bare document is never passed over."""
+    for carried in (b"\0\2\xb9F" + GOOD.report + b"more of his", bytes(100) + GOOD.report):
+        assert CoseSign1.inside(carried) == GOOD.report
+        assert recognise(carried) == GOOD
+    assert recognise(GOOD.report.hex().encode()) == GOOD
+    for other in (GOOD.report, GOOD.report + b"\0", b"nothing", b"\0" + GOOD.report[:40]):
+        assert CoseSign1.inside(other) is None
+    with pytest.raises(EvidenceMalformed, match="nothing after the CBOR item, found 1 bytes"):
+        FAMILY.authenticate(recognise(GOOD.report + b"\0"), NOW)
