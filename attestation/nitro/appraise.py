@@ -4,8 +4,8 @@ Trusts that `authenticate` made its input, and the reference values. An enclave 
 
 The checklist continues that of `authenticate`, by the numbers above each block:
 
- 6. the document is not from the future, and not older than the maximum age;
- 7. no debug mode: PCR0 is not zero;
+ 6. no debug mode: PCR0 is not zero;
+ 7. the document is not from the future, and not older than the maximum age;
  8. PCR0, the image; 9. PCR1, kernel and boot RAM disk; 10. PCR2, the application;
 11. PCR3, the role; 12. PCR4, the instance; 13. PCR8, the image's signer;
 14. the enclave's module id;
@@ -41,11 +41,12 @@ def appraise(authentic: AuthenticDocument, values: NitroReferenceValues, report_
     """
     document = authentic.document
     checks = Checklist(EvidenceRefused, authentic.checks)
-    _check_age(checks, authentic, values)
 
-    # 7. debug mode
+    # 6. debug mode
     found = "PCR0 zero: started in debug mode" if is_debug(document) else "PCR0 measured"
-    checks.require(not is_debug(document), 7, "debug", "an enclave that was not started in debug mode", found)
+    checks.require(not is_debug(document), 6, "debug", "an enclave that was not started in debug mode", found)
+
+    _check_age(checks, authentic, values)
 
     # 8 to 13. the registers
     for number, index in _REGISTERS:
@@ -78,14 +79,14 @@ def appraise(authentic: AuthenticDocument, values: NitroReferenceValues, report_
 
 
 def _check_age(checks: Checklist, authentic: AuthenticDocument, values: NitroReferenceValues) -> None:
-    # 6. fresh at the time given
+    # 7. fresh at the time given
     now = authentic.now
     made = datetime.fromtimestamp(authentic.document.timestamp_ms / 1000, UTC)
-    checks.require(made <= now + CLOCK_SKEW, 6, "timestamp", f"none after {now.isoformat()}", made.isoformat())
+    checks.require(made <= now + CLOCK_SKEW, 7, "timestamp", f"none after {now.isoformat()}", made.isoformat())
     oldest = now - timedelta(seconds=values.maximum_age_seconds)
     checks.require(
         made >= oldest,
-        6,
+        7,
         "maximum_age_seconds",
         f"{values.maximum_age_seconds}, made {oldest.isoformat()} or later",
         made.isoformat(),

@@ -6,9 +6,9 @@ image that is not Confidential Space are refused always.
 The checklist continues that of `authenticate`, by the numbers above each block:
 
  8. the signer: Google's root, or a pinned key, as the reference values say;
- 9. the audience;
-10. the token is not older than the maximum age;
-11. swname, dbgstat, secboot: Confidential Space, not debuggable since boot, with secure boot;
+ 9. swname, dbgstat, secboot: Confidential Space, not debuggable since boot, with secure boot;
+10. the audience;
+11. the token is not older than the maximum age;
 12. hardware: Google's, an accepted model, and Intel's own word for it where it is TDX;
 13. the TCB status of Intel TDX;
 14. the Confidential Space image's version; 15. its support attributes; 16. memory monitoring;
@@ -59,19 +59,19 @@ def appraise(authentic: AuthenticToken, values: ConfidentialSpaceReferenceValues
     checks = Checklist(EvidenceRefused, authentic.checks)
     _check_signer(checks, authentic, values)
 
-    # 9. for whom
-    _check_among(checks, 9, "audiences", values.audiences, token.audience)
-
-    # 10. fresh at the time given
-    token.lifetime.require_age(checks, 10, values.maximum_age_seconds, authentic.now)
-
-    # 11. what no reference value can allow
+    # 9. what no reference value can allow
     for name, expected, found in (
         ("swname", "CONFIDENTIAL_SPACE", token.software_name),
         ("dbgstat", DEBUG_DISABLED, token.debug_status),
         ("secboot", True, token.secure_boot),
     ):
-        checks.require(found == expected, 11, name, _shown(expected), _shown(found))
+        checks.require(found == expected, 9, name, _shown(expected), _shown(found))
+
+    # 10. for whom
+    _check_among(checks, 10, "audiences", values.audiences, token.audience)
+
+    # 11. fresh at the time given
+    token.lifetime.require_age(checks, 11, values.maximum_age_seconds, authentic.now)
 
     _check_hardware(checks, token, values)
     _check_image(checks, token, values)

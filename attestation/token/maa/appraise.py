@@ -6,10 +6,10 @@ without secure boot are refused always.
 The checklist continues that of `authenticate`, by the numbers above each block:
 
  8. the signer: a pinned key; 9. the issuer, exactly;
-10. the issuer's attestation policy;
-11. the token is not older than the maximum age;
-12. the attestation type, and what isolates it; 13. Azure's compliance status;
-14. no debugging of the hardware's guest, by any claim that says so;
+10. hardware isolates it, and is not debugged, by any claim that says so;
+11. the issuer's attestation policy;
+12. the token is not older than the maximum age;
+13. the attestation type, and the hardware's; 14. Azure's compliance status;
 15. what else the host may do: SNP: no migration, SMT as accepted; TDX: attributes, XFAM, an Intel module;
 16. SNP: VMPL;
 17. measurements: SNP launch measurement; TDX MRTD and RTMRs; SGX MRENCLAVE;
@@ -69,14 +69,23 @@ def appraise(authentic: AuthenticToken, values: MaaReferenceValues, report_data:
         raise checks.failed(stranger, 9)
     checks.passed(9, "issuers", " or ".join(values.issuers), token.issuer)
 
-    # 10. by what rules
+    # 10. what no reference value can allow
+    hardware = token.hardware
+    if hardware is None:
+        found = ascii(token.isolation_type or "nothing: not confidential")[1:-1][:80]
+        unprotected = EvidenceRefused(ISOLATION, expected="hardware that isolates", found=found)
+        raise checks.failed(unprotected, 10)
+    checks.passed(10, ISOLATION, "hardware that isolates", f"{token.isolation_type}")
+    checks.require(not hardware.debug, 10, "debug", "off", "on" if hardware.debug else "off")
+
+    # 11. by what rules
     accepted = " or ".join(policy.hex() for policy in values.policy_hashes)
-    checks.require(token.policy_hash in values.policy_hashes, 10, "policy_hashes", accepted, token.policy_hash.hex())
+    checks.require(token.policy_hash in values.policy_hashes, 11, "policy_hashes", accepted, token.policy_hash.hex())
 
-    # 11. fresh at the time given
-    token.lifetime.require_age(checks, 11, values.maximum_age_seconds, authentic.now)
+    # 12. fresh at the time given
+    token.lifetime.require_age(checks, 12, values.maximum_age_seconds, authentic.now)
 
-    hardware = _check_type(checks, token, values)
+    _check_type(checks, token, values)
     _check_hardware(checks, hardware, values)
     if token.machine is not None:
         _check_machine(checks, token.machine, values.vm_ids)
@@ -99,34 +108,26 @@ def appraise(authentic: AuthenticToken, values: MaaReferenceValues, report_data:
     )
 
 
-def _check_type(checks: Checklist, token: MaaToken, values: MaaReferenceValues) -> Hardware:
-    # 12. what was attested
-    found = ascii(token.attestation_type)[1:-1][:80]
-    checks.require(
-        token.attestation_type == values.attestation_type, 12, "attestation_type", values.attestation_type, found
-    )
-    hardware, isolation = token.hardware, ascii(token.isolation_type or "nothing: not confidential")[1:-1][:80]
-    if hardware is None or token.isolation_type != values.hardware.type:
-        wrong = EvidenceRefused(ISOLATION, expected=values.hardware.type, found=isolation)
-        raise checks.failed(wrong, 12)
-    checks.passed(12, ISOLATION, values.hardware.type, isolation)
+def _check_type(checks: Checklist, token: MaaToken, values: MaaReferenceValues) -> None:
+    # 13. what was attested, on what
+    for name, expected, found in (
+        ("attestation_type", values.attestation_type, token.attestation_type),
+        ("hardware.type", values.hardware.type, token.isolation_type),
+    ):
+        checks.require(found == expected, 13, name, expected, ascii(found)[1:-1][:80])
 
-    # 13. what Azure thinks of it
+    # 14. what Azure thinks of it
     status = ascii(token.compliance_status or NONE)[1:-1][:80]
     if values.compliance_statuses == NONE:
-        checks.require(token.compliance_status is None, 13, "compliance_statuses", NONE, status)
+        checks.require(token.compliance_status is None, 14, "compliance_statuses", NONE, status)
     else:
         accepted = " or ".join(values.compliance_statuses)
         checks.require(
-            token.compliance_status in values.compliance_statuses, 13, "compliance_statuses", accepted, status
+            token.compliance_status in values.compliance_statuses, 14, "compliance_statuses", accepted, status
         )
-    return hardware
 
 
 def _check_hardware(checks: Checklist, hardware: Hardware, values: MaaReferenceValues) -> None:
-    # 14. debugging
-    checks.require(not hardware.debug, 14, "debug", "off", "on" if hardware.debug else "off")
-
     # 15 to 20. by kind
     match hardware, values.hardware:
         case SnpClaims(), SnpHardware() as accepted:
@@ -136,7 +137,7 @@ def _check_hardware(checks: Checklist, hardware: Hardware, values: MaaReferenceV
         case SgxClaims(), SgxHardware() as accepted:
             check_sgx(checks, hardware, accepted)
         case _:
-            raise EvidenceRefused(ISOLATION, expected=values.hardware.type, found="another kind")
+            raise EvidenceRefused("hardware.type", expected=values.hardware.type, found="another kind")
 
 
 def _check_machine(
