@@ -16,6 +16,7 @@ from attestation.terms import Covers
 
 PAGE_BYTES: Final = 4096
 LARGEST_FIRMWARE_BYTES: Final = 64 * 2**20
+LARGEST_SECTIONS_BYTES: Final = 256 * 2**20
 MAXIMUM_VCPUS: Final = 4096
 SNP_ACTIVE: Final = 0x1
 """SEV_FEATURES as most hypervisors set it: bit 0 alone (AMD APM volume 2, VMSA)."""
@@ -88,10 +89,17 @@ class LaunchImage:
 
     def _digest(self) -> bytes:
         from sevsnpmeasure import guest  # type: ignore[import-untyped]
+        from sevsnpmeasure.ovmf import OVMF  # type: ignore[import-untyped]
         from sevsnpmeasure.sev_mode import SevMode  # type: ignore[import-untyped]
         from sevsnpmeasure.vcpu_types import CPU_SIGS  # type: ignore[import-untyped]
         from sevsnpmeasure.vmm_types import VMMType  # type: ignore[import-untyped]
 
+        # Each page is hashed: a file that declares terabytes of them would keep an auditor waiting.
+        declared = sum(section.size for section in OVMF(str(self.firmware)).metadata_items())
+        if declared > LARGEST_SECTIONS_BYTES:
+            raise NotMeasurable(
+                f"{self.firmware}: expected sections of at most {LARGEST_SECTIONS_BYTES} bytes, found {declared}"
+            )
         signature = 0
         if self.hypervisor is Hypervisor.QEMU:
             if self.vcpu_type not in CPU_SIGS:

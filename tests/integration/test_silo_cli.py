@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from agreement_examples import good_agreement
 from click.testing import CliRunner, Result
-from memory_federation import initial_sections, signing_key
+from memory_federation import agreement_for, initial_sections, signing_key
 from silo_threads import Loop, QueueChannel, World, world
 
+from attestation import Evidence
+from attestation.collect.errors import CollectionFailed
 from attestation.collect.platform import SimulatedPlatform
 from audit.store import MemoryStore
 from protocol.agreement import Agreement
@@ -136,6 +138,29 @@ class TestEnroll:
         result = run("enroll", "--config", config)
         assert result.exit_code == 1
         assert "127.0.0.1:1: Connection refused" in result.stderr
+
+    def test_a_machine_without_the_agreed_tee(
+        self, there: World, config: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.undo()
+        agreement = agreement_for(there.layout, owners=there.agreement.owners, tee="sev-snp")
+        (config.parent / "federation.toml").write_bytes(agreement.source)
+        result = run("enroll", "--config", config)
+        assert result.exit_code == 2
+        assert "silo.toml: silo-0: TEE: expected one that the agreement accepts, found none on this" in result.stderr
+        assert "/dev/sev-guest: no such device" in result.stderr
+
+    def test_a_tee_that_makes_no_evidence(self, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Broken(SimulatedPlatform):
+            def evidence(self, report_data: bytes) -> Evidence:
+                raise CollectionFailed("/dev/sev-guest: gone")
+
+        monkeypatch.setattr(opening, "_platform", lambda terms, config: Broken(MEASUREMENT))
+        result = run("enroll", "--config", config)
+        assert (result.exit_code, result.stderr.splitlines()[-1]) == (
+            2,
+            "this machine's TEE makes no evidence: /dev/sev-guest: gone",
+        )
 
     def test_an_agreement_that_differs_by_a_byte(self, there: World, config: Path) -> None:
         file = config.with_name("federation.toml")

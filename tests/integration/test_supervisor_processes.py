@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from memory_federation import agreement_for, layout_of, signing_key
 
+from appliance.enclave.process import CannotStartError, _platform
 from attestation.collect.measurement import installed_code, measure
 from attestation.collect.platform import SimulatedPlatform
 from audit.store import MemoryStore
@@ -261,6 +262,26 @@ def test_children_die_with_the_supervisor_and_another_agreement_on_its_store_is_
     assert Agreement.parse(other, "federation.toml").digest.hex() in refused[0]
     assert "Traceback" not in done.stderr
     assert "restart" not in done.stderr
+
+
+def test_an_enclave_without_the_agreed_tee_or_its_endorsements_says_what_it_looked_for(tmp_path: Path) -> None:
+    layout = layout_of(5)
+    agreement = agreement_for(layout, owners=OWNERS, tee="sev-snp")
+    with pytest.raises(CannotStartError, match="found none on this machine .*/dev/sev-guest: no such device"):
+        _platform(agreement.appliance, None)
+
+    (tmp_path / "federation.toml").write_bytes(agreement.source)
+    (tmp_path / "layout.json").write_bytes(layout.encode())
+    (tmp_path / "appliance.toml").write_text(
+        'agreement = "federation.toml"\nlayout = "layout.json"\nstore = "store"\nendorsements = "elsewhere"\n'
+        '[listen]\nenrolment = "127.0.0.1:0"\nfederation = "127.0.0.1:0"\n'
+    )
+    serve = [*APPLIANCE, "serve", "--config", str(tmp_path / "appliance.toml")]
+    done = subprocess.run(serve, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 3, done.stderr
+    [refused] = [line for line in done.stderr.splitlines() if "start-refused" in line]
+    assert f"{tmp_path}/elsewhere: expected a folder of endorsements, found No such file or directory" in refused
+    assert "PROTECTS NOTHING" not in done.stderr
 
 
 def running(pid: int) -> bool:

@@ -39,9 +39,10 @@ def test_relative_paths_are_relative_to_the_file() -> None:
     assert config.federation.connect_host == "::1"
 
 
-def test_the_initial_model_is_optional() -> None:
+def test_the_initial_model_and_endorsements_are_optional() -> None:
     text = GOOD.replace('initial_model = "initial.safetensors"\n', "")
-    assert parse(text).initial_model is None
+    assert (parse(text).initial_model, parse(text).endorsements) == (None, None)
+    assert parse('endorsements = "vcek"\n' + GOOD).endorsements == Path("/etc/strongroom/vcek")
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,7 @@ def test_without_a_kernel_it_stops_at_the_firmware(image: LaunchImage) -> None:
         (ovmf(((0x800000, 0x1000, 99),)), "99 is not a valid SectionType"),
         (ovmf(((0x800000, 0x1001, 1),)), "found an error: AssertionError"),
         (ovmf().replace(b"ASEV", b"XSEV"), "Wrong SEV metadata signature"),
+        (ovmf(((0, 0xFFFFF000, 1),) * 100), "expected sections of at most 268435456 bytes, found"),
         (
             ovmf().replace(b"ASEV" + struct.pack("<III", 100, 1, 7), b"ASEV" + struct.pack("<III", 100, 1, 2**31)),
             "error",

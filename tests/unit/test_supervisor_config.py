@@ -11,6 +11,7 @@ GOOD = """
 agreement = "federation.toml"
 layout = "../layout.json"
 store = "/var/lib/strongroom"
+endorsements = "endorsements"
 threads = 3
 
 [listen]
@@ -33,13 +34,15 @@ def test_paths_are_relative_to_the_file() -> None:
     assert config.agreement == Path("/etc/strongroom/federation.toml")
     assert config.layout == Path("/etc/strongroom/../layout.json")
     assert config.store == Path("/var/lib/strongroom")
+    assert config.endorsements == Path("/etc/strongroom/endorsements")
     assert (config.enrolment, config.federation) == ("0.0.0.0:7100", "[::1]:0")
     assert (config.threads, config.users) == (3, Users(enclave=11, gateway=12, group=13))
 
 
-def test_threads_and_users_may_be_left_out() -> None:
-    config = parse(GOOD[: GOOD.index("[users]")].replace("threads = 3", ""))
-    assert (config.threads, config.users) == (2, DEFAULT_USERS)
+def test_threads_users_and_endorsements_may_be_left_out() -> None:
+    text = GOOD[: GOOD.index("[users]")].replace("threads = 3", "").replace('endorsements = "endorsements"', "")
+    config = parse(text)
+    assert (config.threads, config.users, config.endorsements) == (2, DEFAULT_USERS, None)
 
 
 def test_the_example_parses() -> None:
@@ -55,6 +58,7 @@ def test_the_example_parses() -> None:
         ('agreement = "federation.toml"', "", "agreement: expected a string, found no such key"),
         ('layout = "../layout.json"', "layout = 1", "layout: expected a printable string"),
         ('store = "/var/lib/strongroom"', 'store = ""', "store: expected a printable string"),
+        ('"endorsements"', "true", "endorsements: expected a printable string"),
         ("threads = 3", "threads = 0", "threads: expected an integer from 1 to 256, found 0"),
         ("threads = 3", "threads = true", "threads: expected an integer"),
         ("threads = 3", "thread = 3", "thread: expected no such key"),
@@ -72,7 +76,7 @@ def test_the_example_parses() -> None:
         ("group = 13", "", "[users] group: expected an integer"),
         ("group = 13", "group = 13\nwheel = 0", "[users] wheel: expected no such key"),
         ("threads = 3", "threads =", "expected TOML, found an error"),
-        ("threads = 3", "threads = 3\r", "found a carriage return on line 5"),
+        ("threads = 3", "threads = 3\r", "found a carriage return on line 6"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(old: str, new: str, says: str) -> None:
