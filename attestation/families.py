@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
+from attestation.dcap.family import DcapFamily
+from attestation.dcap.roots import intel_root
 from attestation.family import Family
 from attestation.nitro.family import NitroFamily
 from attestation.nitro.roots import aws_root
@@ -16,6 +18,8 @@ from attestation.token.maa.family import MaaFamily
 
 FAMILIES: Final[Mapping[Tee, Family]] = {
     Tee.SEV_SNP: SnpFamily(vendor_roots),
+    Tee.TDX: DcapFamily(Tee.TDX, intel_root),
+    Tee.SGX: DcapFamily(Tee.SGX, intel_root),
     Tee.NITRO: NitroFamily(aws_root),
     Tee.CONFIDENTIAL_SPACE: ConfidentialSpaceFamily(google_root),
     Tee.AZURE_MAA: MaaFamily(),

@@ -40,7 +40,8 @@ class Family(Protocol):
     def authenticate(self, evidence: Evidence, now: datetime) -> Authentic:
         """Verify signatures, chains, collateral and dates at the aware time `now`.
 
-        Raises `EvidenceMalformed`, `EvidenceNotAuthentic`, and `EvidenceUncheckable` where an endorsement is missing.
+        Raises `EvidenceMalformed`, `EvidenceNotAuthentic`, `EvidenceUncheckable` where an endorsement is missing, and
+        `EvidenceRefused` for what no reference values can accept (debugging).
         """
         ...
 

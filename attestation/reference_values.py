@@ -2,6 +2,13 @@
 
 from typing import TypeAlias
 
+from attestation.dcap.reference_values import (
+    ANY,
+    KssReferenceValues,
+    PlatformReferenceValues,
+    SgxReferenceValues,
+    TdxReferenceValues,
+)
 from attestation.nitro.reference_values import NitroReferenceValues
 from attestation.snp.reference_values import ANY_CHIP, IdBlock, SnpReferenceValues
 from attestation.terms import Covers, Revocation
@@ -9,17 +16,27 @@ from attestation.token.confidential_space.reference_values import ConfidentialSp
 from attestation.token.maa.reference_values import MaaReferenceValues
 
 ReferenceValues: TypeAlias = (
-    SnpReferenceValues | NitroReferenceValues | ConfidentialSpaceReferenceValues | MaaReferenceValues
+    SnpReferenceValues
+    | TdxReferenceValues
+    | SgxReferenceValues
+    | NitroReferenceValues
+    | ConfidentialSpaceReferenceValues
+    | MaaReferenceValues
 )
 
 __all__ = [
+    "ANY",
     "ANY_CHIP",
     "ConfidentialSpaceReferenceValues",
     "Covers",
     "IdBlock",
+    "KssReferenceValues",
     "MaaReferenceValues",
     "NitroReferenceValues",
+    "PlatformReferenceValues",
     "ReferenceValues",
     "Revocation",
+    "SgxReferenceValues",
     "SnpReferenceValues",
+    "TdxReferenceValues",
 ]

@@ -12,11 +12,13 @@ from attestation.reference_values import (
     MaaReferenceValues,
     NitroReferenceValues,
     ReferenceValues,
+    SgxReferenceValues,
+    TdxReferenceValues,
 )
 from attestation.tee import Tee
 from protocol.agreement_toml import AgreementError, toml_string
 from protocol.fields import Fields
-from protocol.tee_tables import azure_maa, confidential_space, nitro, snp
+from protocol.tee_tables import azure_maa, confidential_space, nitro, sgx, snp, tdx
 from protocol.tee_tables.row import Row
 
 MAXIMUM_TEES = 64
@@ -60,6 +62,10 @@ def _read(fields: Fields, where: str, tee: Tee) -> ReferenceValues:
         return confidential_space.read(fields, where, tee)
     if tee is Tee.AZURE_MAA:
         return azure_maa.read(fields, where, tee)
+    if tee is Tee.TDX:
+        return tdx.read(fields, where, tee)
+    if tee is Tee.SGX:
+        return sgx.read(fields, where, tee)
     return snp.read(fields, where, tee)
 
 
@@ -70,4 +76,8 @@ def _rows(values: ReferenceValues) -> Sequence[Row]:
         return confidential_space.rows(values)
     if isinstance(values, MaaReferenceValues):
         return azure_maa.rows(values)
+    if isinstance(values, TdxReferenceValues):
+        return tdx.rows(values)
+    if isinstance(values, SgxReferenceValues):
+        return sgx.rows(values)
     return snp.rows(values)
