@@ -62,8 +62,9 @@ def pck_certificates(quote: Quote) -> list[x509.Certificate]:
 def choose_pck_chain(quote: Quote, collateral: Collateral, root: Root) -> PckChain:
     """The quote's own certificates, or those that came with it where it only points to them; not yet verified."""
     own = pck_certificates(quote)
-    for certificate in own:
+    for certificate in (*own, *collateral.certificates):
         _require_pinned_if_root(certificate, root)
+    for certificate in own:
         if role_of(certificate) not in (Role.PCK, Role.ROOT, *PCK_AUTHORITIES):
             raise _unneeded(certificate)
     leaf = _one(own, collateral.certificates, (Role.PCK,), "the platform's certificate (PCK)")
@@ -105,7 +106,6 @@ def require_needed(collateral: Collateral, chain: PckChain, root: Root) -> None:
     """Raise `EvidenceNotAuthentic` for a certificate or list that has nothing to do with this quote."""
     chosen = (chain.leaf, chain.authority)
     for certificate in collateral.certificates:
-        _require_pinned_if_root(certificate, root)
         if certificate not in chosen and role_of(certificate) not in (Role.ROOT, Role.TCB_SIGNING):
             raise _unneeded(certificate)
     issuers = [revocation_list.issuer for revocation_list in collateral.revocation_lists]
@@ -193,11 +193,14 @@ def _one(
 
 
 def _require_pinned_if_root(certificate: x509.Certificate, root: Root) -> None:
-    # Names prove nothing: it is the pinned one by its key.
-    if role_of(certificate) is Role.ROOT and key_bytes(certificate) != key_bytes(root.certificate):
+    # Names prove nothing: it is the pinned one by its key. Intel issued it twice, with different dates.
+    if role_of(certificate) is not Role.ROOT:
+        return
+    if key_bytes(certificate) != key_bytes(root.certificate):
         raise EvidenceNotAuthentic(
             "root", expected="the pinned one", found=f"another key in the name of {subject(certificate)}"
         )
+    require_issued(certificate, root.certificate)
 
 
 def _unneeded(certificate: x509.Certificate) -> EvidenceNotAuthentic:
