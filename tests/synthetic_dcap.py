@@ -1,4 +1,4 @@
-"""A hierarchy in the form of Intel's, under a test root of our own that vouches for nothing: for what no public vector has.
+"""A hierarchy in the form of Intel's, under a test root of our own that vouches for nothing, for what no vector has.
 
 Keys are made when this is loaded. `Platform` is a machine with its certificate, `Lists` what "Intel" says about it;
 each part can be changed before it is signed.
@@ -175,7 +175,9 @@ class Platform:
             _pair("5", der_integer(1, 0x0A)),
         ]
         if self.flags is not None:
-            flags = [_pair(f"7.{index}", der(0x01, b"\xff" if flag else b"\0")) for index, flag in enumerate(self.flags, 1)]
+            flags = [
+                _pair(f"7.{index}", der(0x01, b"\xff" if flag else b"\0")) for index, flag in enumerate(self.flags, 1)
+            ]
             fields += [_pair("6", der(0x04, bytes(16))), _pair("7", der(0x30, *flags))]
         return der(0x30, *fields)
 
@@ -184,6 +186,9 @@ class Platform:
         extension = x509.UnrecognizedExtension(x509.ObjectIdentifier(EXTENSION_ARC), self.extension())
         given: dict = {"serial": self.serial, "more": ((extension, False),), **changes}
         return certificate(Role.PCK, PCK_KEY, Role.PLATFORM_CA, CA_KEY, **given)
+
+
+PCK = Platform().certificate()
 
 
 def level(
@@ -406,7 +411,7 @@ class QuotingEnclave:
         )
         report = replace(report, **self.report)
         signed = signed_part(header, body)
-        certificates = (Platform().certificate(), CA, ROOT) if chain is None else chain
+        certificates = (PCK, CA, ROOT) if chain is None else chain
         return Quote(
             header=header,
             body=body,

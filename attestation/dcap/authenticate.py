@@ -215,7 +215,7 @@ def _check_document(
 ) -> x509.Certificate:
     """Whose signature it carries, of the verified signers."""
     # 10. signature and dates
-    found = [item for item in signers if _verifies(public_key_of(item), document.data, document.signature)]
+    found = [item for item in signers if verifies(public_key_of(item), document.data, document.signature)]
     checks.require(
         bool(found), 10, name, f"signed by {subject(signers[0])}", "verified" if found else "does not verify"
     )
@@ -284,11 +284,12 @@ def _attestation_key(quote: Quote) -> ec.EllipticCurvePublicKey:
 
 
 def _require_signed(field: str, key: ec.EllipticCurvePublicKey, data: bytes, signature: bytes) -> None:
-    if not _verifies(key, data, signature):
+    if not verifies(key, data, signature):
         raise EvidenceNotAuthentic(field, expected="one that verifies", found="does not verify")
 
 
-def _verifies(key: ec.EllipticCurvePublicKey, data: bytes, signature: bytes) -> bool:
+def verifies(key: ec.EllipticCurvePublicKey, data: bytes, signature: bytes) -> bool:
+    """Whether 64 bytes (r ‖ s, big-endian) are an ECDSA signature with SHA-256."""
     r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
     try:
         key.verify(encode_dss_signature(r, s), data, ec.ECDSA(SHA256()))

@@ -56,6 +56,8 @@ def load_certificates(data: bytes, field: str) -> list[x509.Certificate]:
         ders = [der for label, der in pem_blocks(data, field) if label == CERTIFICATE_LABEL]
     else:
         ders = _der_sequences(data, field)
+    if not ders:
+        raise EvidenceMalformed(field, expected="certificates in PEM or DER", found="none")
     return [load_certificate(der, field) for der in ders]
 
 

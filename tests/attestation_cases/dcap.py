@@ -1,4 +1,4 @@
-"""Real and synthetic quotes of TDX and SGX that are accepted, for tests, fuzzers and benchmarks that go through it all."""
+"""Real quotes of TDX and SGX that are accepted, for tests, fuzzers and benchmarks that go through them all."""
 
 import base64
 import json

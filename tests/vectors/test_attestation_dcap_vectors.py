@@ -1,4 +1,4 @@
-"""Real TDX and SGX quotes with real collateral: accepted at their time, refused after it, changed, or for other values."""
+"""Real TDX and SGX quotes with real collateral: accepted at their time; refused after it, changed, for other values."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -101,7 +101,9 @@ def test_a_bad_vector_is_refused_for_its_reason(case: Case) -> None:
     if case.facts["why"] == "SEPT_VE_DISABLE is not set":
         # Out of date on top of it, as the vector's own verdict says; the attributes come after.
         statuses = replace(good.values.platform, tcb_statuses=("UpToDate", "OutOfDate"), fmspcs="any", ppids="any")
-        accepting = replace(statuses, advisory_ids=tuple(case.facts["advisory_ids"]), minimum_tcb_evaluation_data_number=0)
+        accepting = replace(
+            statuses, advisory_ids=tuple(case.facts["advisory_ids"]), minimum_tcb_evaluation_data_number=0
+        )
         with pytest.raises(AttestationError) as refused:
             judge(case.evidence(), [replace(good.values, platform=accepting)], None, case.time)
     assert type(refused.value).__name__ == case.facts["failure"]
@@ -186,7 +188,10 @@ def test_each_endorsement_is_needed() -> None:
 def test_a_quote_and_the_collateral_of_another_are_refused(case: Case) -> None:
     family = FAMILIES[case.tee]
     for other in WITH_WINDOW:
-        if not (other.time <= case.time <= other.not_after) or other.facts["endorsements"] == case.facts["endorsements"]:
+        if (
+            not (other.time <= case.time <= other.not_after)
+            or other.facts["endorsements"] == case.facts["endorsements"]
+        ):
             continue
         evidence = replace(case.evidence(), endorsements=other.endorsements)
         try:
@@ -206,8 +211,8 @@ def test_collateral_of_the_other_tee_is_refused() -> None:
         evidence = replace(one.evidence, endorsements=other.evidence.endorsements)
         with pytest.raises(EvidenceNotAuthentic):
             judge(evidence, [one.values], None, now)
+        both = replace(one.evidence, endorsements=one.evidence.endorsements + _lists(other))
         with pytest.raises(EvidenceNotAuthentic):
-            both = replace(one.evidence, endorsements=one.evidence.endorsements + _lists(other))
             judge(both, [one.values], None, now)
 
 
