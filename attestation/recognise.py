@@ -1,9 +1,9 @@
 """Raw evidence and endorsements as people have them in files: told apart by their bytes, never by their names.
 
-Evidence: our own encoding, or raw (a report, quote, document or token), as bytes or written in hexadecimal or base64,
-behind a short header of somebody else's (an attestation document also before more of his), or in a certificate's
-alternative name. Endorsements: DER, PEM with any number of certificates or lists, or JSON. Called by commands, never by
-a party that decides upon the result: there, evidence names its kind.
+Evidence: our own encoding, or raw (a report, quote, document or token), as bytes or written in hexadecimal or base64;
+a document of Nitro's also inside a container or as a name in a certificate, a quote of Intel's also behind Open Enclave's
+header or in a JSON object. Endorsements: DER, PEM with any number of certificates or lists, or JSON. Called by commands,
+never by a party that decides upon the result: there, evidence names its kind.
 """
 
 import base64
@@ -13,6 +13,7 @@ from typing import Final
 from cryptography import x509
 
 from attestation.certificates import load_certificate
+from attestation.dcap.carriers import quote_in
 from attestation.errors import EvidenceMalformed
 from attestation.evidence import MAXIMUM_EVIDENCE_BYTES, Evidence
 from attestation.families import FAMILIES
@@ -24,8 +25,6 @@ _HEXADECIMAL = re.compile(rb"([0-9a-fA-F]{2})+")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]+={0,2}")
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----([A-Za-z0-9+/=\s]*)-----END \1-----")
 _PEM_KINDS = (b"CERTIFICATE", b"X509 CRL")
-# What some libraries put before a quote or a document: a length, a kind.
-_LONGEST_HEADER_BYTES = 32
 
 
 def recognise(data: bytes) -> Evidence:
@@ -37,11 +36,12 @@ def recognise(data: bytes) -> Evidence:
         raise EvidenceMalformed("evidence", expected=f"at most {MAXIMUM_FILE_BYTES} bytes", found=str(len(data)))
     if data.lstrip()[:1] == b"{" and b'"report"' in data:
         return Evidence.parse(data.strip())
-    for raw in _readings(data):
-        for start in range(_LONGEST_HEADER_BYTES + 1):
-            for tee, family in FAMILIES.items():
-                if tee is not Tee.SIMULATED and family.recognises(raw[start:]):
-                    return Evidence(tee=tee, report=raw[start:], endorsements=())
+    readings = _readings(data)
+    quotes = (quote for reading in readings if (quote := quote_in(reading)) is not None)
+    for raw in (*readings, *quotes):
+        for tee, family in FAMILIES.items():
+            if tee is not Tee.SIMULATED and family.recognises(raw):
+                return Evidence(tee=tee, report=raw, endorsements=())
     kinds = ", ".join(tee for tee in FAMILIES if tee is not Tee.SIMULATED)
     raise EvidenceMalformed("evidence", expected=f"evidence of {kinds}", found=f"{len(data)} bytes of none of them")
 

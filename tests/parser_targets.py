@@ -13,6 +13,7 @@ from agreement_examples import good_agreement
 from memory_federation import MemoryFederation
 from synthetic_snp import revocation_list
 
+from attestation.dcap.collateral import Collateral
 from attestation.errors import AttestationError, EvidenceMalformed
 from attestation.evidence import Evidence
 from attestation.families import FAMILIES
@@ -136,6 +137,11 @@ def targets() -> dict[str, Target]:
         "evidence": Target(parse=Evidence.parse, allowed=AttestationError),
         "endorsements": Target(
             parse=lambda data: endorsements_in(data, "endorsement"), allowed=AttestationError, seeds=_files("**/*.pem")
+        ),
+        "collateral": Target(
+            parse=lambda data: Collateral.gather((data,)),
+            allowed=AttestationError,
+            seeds=_files("dcap/**/*collateral*", "dcap/**/*.der", "dcap/google-go-tdx-guest/*"),
         ),
         "policy": Target(parse=lambda data: read_policy(data, "policy.toml"), allowed=ProtocolError, seeds=(policy,)),
         "agreement": Target(

@@ -10,7 +10,7 @@ from attestation.checklist import Checklist
 from attestation.dcap.authenticate import AuthenticQuote
 from attestation.dcap.intel_json import TcbStatus
 from attestation.dcap.reference_values import ANY, BytesOrAny, PlatformReferenceValues
-from attestation.terms import Covers
+from attestation.terms import Covers, coverage_warnings
 
 _WORDS = {True: "true", False: "false", None: "not said by the certificate"}
 
@@ -52,11 +52,7 @@ def require_listed(checks: Checklist, number: int, name: str, accepted: BytesOrA
 
 def warnings_of(authentic: AuthenticQuote, covers: Covers) -> tuple[str, ...]:
     """Sentences about what was accepted although it is weak."""
-    warnings = []
-    if covers is Covers.FIRMWARE_ONLY:
-        warnings.append(
-            "the measurements stop at the provider's firmware or a signer: they prove nothing about the code"
-        )
+    warnings = list(coverage_warnings(covers))
     standing = authentic.standing
     if standing.status is not TcbStatus.UP_TO_DATE:
         known = f" ({', '.join(standing.advisory_ids)})" if standing.advisory_ids else ""

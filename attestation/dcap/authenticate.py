@@ -41,6 +41,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from attestation.certificates import subject
 from attestation.check import Check
 from attestation.checklist import Checklist
 from attestation.dcap.certificates import public_key_of
@@ -72,7 +73,6 @@ from attestation.errors import (
     EvidenceRefused,
     EvidenceUncheckable,
 )
-from attestation.snp.certificates import subject
 from attestation.tee import Tee
 
 _IDENTITIES = {Tee.SGX: EnclaveId.QE, Tee.TDX: EnclaveId.TD_QE}
@@ -267,7 +267,9 @@ def _check_opinion(checks: Checklist, given: LibraryInput, standing: TcbStanding
     if opinion.objection in LEFT_TO_THE_APPRAISAL:
         checks.passed(14, "dcap-qvl", "no objection but to what is appraised below", str(opinion.objection))
         return
-    checks.require(opinion.objection is None, 14, "dcap-qvl", "no objection", str(opinion.objection)[:200])
+    if opinion.objection is not None:
+        found = opinion.objection[:200]
+        raise checks.failed(EvidenceNotAuthentic("dcap-qvl", expected="no objection", found=found), 14)
     theirs = f"{opinion.status} {list(opinion.advisory_ids)}"
     if (opinion.status, opinion.advisory_ids) != (standing.status, standing.advisory_ids):
         raise checks.failed(EvidenceUncheckable("dcap-qvl", expected=f"our own finding, {ours}", found=theirs), 14)

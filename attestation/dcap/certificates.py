@@ -6,20 +6,18 @@ Sources: RFC 5280; Intel SGX PCK certificate and certificate revocation list pro
 """
 
 import re
-import warnings
 from base64 import b64decode
 from enum import StrEnum
-from threading import Lock
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtensionOID, NameOID, PublicKeyAlgorithmOID, SignatureAlgorithmOID
 
+from attestation.certificates import UNREADABLE, issuer, load_certificate, quietly, subject
 from attestation.errors import EvidenceMalformed, EvidenceNotAuthentic
-from attestation.snp.certificates import issuer, load_certificate, subject
 
 PEM: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----([A-Za-z0-9+/=\s]*)-----END \1-----")
 CERTIFICATE_LABEL: Final = b"CERTIFICATE"
@@ -28,7 +26,6 @@ _KNOWN_CRITICAL = {ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE}
 # A list with any other extension may be partial (delta, per distribution point) or speak for others (indirect).
 _KNOWN_IN_LISTS = {ExtensionOID.CRL_NUMBER, ExtensionOID.AUTHORITY_KEY_IDENTIFIER}
 _SEQUENCE = 0x30
-_FILTERS = Lock()
 
 
 class Role(StrEnum):
@@ -79,15 +76,14 @@ def pem_blocks(data: bytes, field: str) -> list[tuple[bytes, bytes]]:
 def load_revocation_list(der: bytes, field: str) -> x509.CertificateRevocationList:
     """Parse one DER revocation list, what is read lazily included; raises `EvidenceMalformed`."""
     try:
-        with _FILTERS, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quietly():
             revocation_list = x509.load_der_x509_crl(der)
             _ = revocation_list.issuer, revocation_list.extensions, revocation_list.signature_algorithm_oid
             _ = revocation_list.last_update_utc, revocation_list.next_update_utc
             for entry in revocation_list:
                 _ = entry.serial_number
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as e:
-        raise EvidenceMalformed(field, expected="a DER X.509 revocation list", found=type(e).__name__) from e
+    except UNREADABLE as error:
+        raise EvidenceMalformed(field, expected="a DER X.509 revocation list", found=type(error).__name__) from error
     return revocation_list
 
 
@@ -99,7 +95,7 @@ def public_key_of(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:
         raise EvidenceNotAuthentic(field, expected="P-256", found=certificate.public_key_algorithm_oid.dotted_string)
     try:
         key = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except UNREADABLE as error:
         raise EvidenceNotAuthentic(field, expected="P-256", found=type(error).__name__) from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise EvidenceNotAuthentic(field, expected="P-256", found="another key")

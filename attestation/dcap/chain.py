@@ -11,6 +11,7 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from attestation.certificates import subject, written
 from attestation.checklist import Checklist
 from attestation.dcap.certificates import (
     PCK_AUTHORITIES,
@@ -27,7 +28,6 @@ from attestation.dcap.pck import PckIdentity
 from attestation.dcap.quote import CertificationType, Quote
 from attestation.dcap.roots import Root
 from attestation.errors import EvidenceNotAuthentic, EvidenceUncheckable
-from attestation.snp.certificates import subject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +114,7 @@ def require_needed(collateral: Collateral, chain: PckChain, root: Root) -> None:
             raise EvidenceNotAuthentic(
                 "revocation_lists",
                 expected=f"one of {subject(root.certificate)} and one of {subject(chain.authority)}",
-                found=ascii(issuer.rfc4514_string())[1:-1][:120],
+                found=written(issuer),
             )
 
 

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from attestation.certificates import issuer
 from attestation.claims import Claim, Claims, Json
 from attestation.dcap.authenticate import AuthenticQuote
 from attestation.dcap.certificates import Role, role_of
@@ -11,7 +12,6 @@ from attestation.dcap.pck import PckIdentity
 from attestation.dcap.quote import INTEL_QE_VENDOR, Quote
 from attestation.dcap.td_report import KNOWN_TD_ATTRIBUTES, TdFlag, TdReport
 from attestation.errors import EvidenceMalformed
-from attestation.snp.certificates import issuer
 
 TDX_PRODUCT: Final = "Intel TDX"
 SGX_PRODUCT: Final = "Intel SGX"
@@ -57,14 +57,14 @@ def _body_claims(quote: Quote) -> Claims:
 def _td_claims(td: TdReport) -> Claims:
     generation = "1.0" if td.tee_tcb_svn2 is None else "1.5"
     now = "" if td.tee_tcb_svn2 is None else f", now {td.tee_tcb_svn2.hex()}"
-    measurements: dict[str, Json] = {name: getattr(td, name).hex() for name in (*_TD_MEASUREMENTS, "mr_seam")}
+    measurements: dict[str, str] = {name: getattr(td, name).hex() for name in (*_TD_MEASUREMENTS, "mr_seam")}
     launch = {name: value.hex() for name in _TD_LAUNCH if (value := getattr(td, name)) is not None}
     return (
         Claim(name="product", value=TDX_PRODUCT, words=f"a trust domain of {TDX_PRODUCT}, report {generation}"),
         Claim(
             name="measurements",
-            value=measurements,
-            words=", ".join(f"{name} {value or 'zero'}" for name, value in measurements.items()),
+            value=dict(measurements),
+            words=", ".join(f"{name} {value if value.strip('0') else 'zero'}" for name, value in measurements.items()),
         ),
         Claim(name="launch", value=dict(launch), words=_nonzero(launch, "nothing committed to by the host")),
         _hexadecimal("report_data", td.report_data, "what it commits to"),

@@ -14,6 +14,7 @@ from typing import Final, Generic, TypeVar
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from attestation.certificates import load_certificate
 from attestation.dcap.certificates import (
     REVOCATION_LIST_LABEL,
     load_certificates,
@@ -25,7 +26,6 @@ from attestation.dcap.qe_identity import QeIdentity
 from attestation.dcap.strict_json import Member, members
 from attestation.dcap.tcb_info import TcbInfo
 from attestation.errors import EvidenceMalformed
-from attestation.snp.certificates import load_certificate
 
 _HEXADECIMAL = re.compile(rb"([0-9a-fA-F]{2})+")
 _TCB_INFO, _QE_IDENTITY, _SIGNATURE = "tcbInfo", "enclaveIdentity", "signature"

@@ -8,8 +8,9 @@ from attestation.claims import Claims
 from attestation.dcap.appraise_sgx import appraise_sgx
 from attestation.dcap.appraise_tdx import appraise_tdx
 from attestation.dcap.authenticate import AuthenticQuote, authenticate
+from attestation.dcap.carriers import is_quote
 from attestation.dcap.claims import unverified_claims
-from attestation.dcap.quote import ECDSA_P256, HEADER_BYTES, TEE_TYPES, Quote
+from attestation.dcap.quote import Quote
 from attestation.dcap.reference import reference_values_of
 from attestation.dcap.reference_values import SgxReferenceValues, TdxReferenceValues
 from attestation.dcap.roots import Root
@@ -18,8 +19,6 @@ from attestation.evidence import Evidence
 from attestation.reference_values import ReferenceValues
 from attestation.tee import Tee
 from attestation.verdict import Verdict
-
-_VERSIONS = {Tee.SGX: (3,), Tee.TDX: (4, 5)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +44,7 @@ class DcapFamily:
     root: Callable[[], Root]
 
     def recognises(self, data: bytes) -> bool:
-        version, key_type, tee_type = data[:2], data[2:4], data[4:8]
-        return (
-            len(data) >= HEADER_BYTES
-            and int.from_bytes(version, "little") in _VERSIONS[self.tee]
-            and int.from_bytes(key_type, "little") == ECDSA_P256
-            and int.from_bytes(tee_type, "little") == TEE_TYPES[self.tee]
-        )
+        return is_quote(data, self.tee)
 
     def describe(self, report: bytes) -> Claims:
         return unverified_claims(self._parse(report))

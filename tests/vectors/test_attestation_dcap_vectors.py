@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 from attestation_cases.dcap import (
+    DATA,
     Case,
     GoodCase,
     changed_values,
@@ -16,11 +17,23 @@ from attestation_cases.dcap import (
     values_for,
 )
 
-from attestation import AttestationError, Evidence, EvidenceNotAuthentic, EvidenceRefused, EvidenceUncheckable, Tee
+from attestation import (
+    AttestationError,
+    Evidence,
+    EvidenceMalformed,
+    EvidenceNotAuthentic,
+    EvidenceRefused,
+    EvidenceUncheckable,
+    Tee,
+)
 from attestation.appraisal import appraise, judge
 from attestation.claims import as_json
 from attestation.dcap.quote import Quote
+from attestation.evidence import MAXIMUM_ENDORSEMENTS, MAXIMUM_EVIDENCE_BYTES
 from attestation.families import FAMILIES
+from attestation.recognise import recognise
+from protocol.enrolment import Enrol, SiloKeys
+from protocol.wire.methods import ENROLMENT_LIMIT_BYTES
 
 CASES = load_cases()
 GOOD = list(good_cases())
@@ -259,3 +272,34 @@ def test_a_quote_is_recognised_and_described(case: Case) -> None:
     assert claims["debug"] is body.debug
     if "POLICY REJECT: debug" in case.facts["manifest"]:
         assert body.debug
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_quote_is_recognised_in_the_file_that_it_came_in(case: Case) -> None:
+    """As bytes, hexadecimal or base64, behind Open Enclave's header, in a JSON object."""
+    data = (DATA / case.facts["evidence"]).read_bytes()
+    if case.facts["why"] == "a TDREPORT, no quote":
+        with pytest.raises(EvidenceMalformed, match="evidence of .*tdx.*sgx"):
+            recognise(data)
+        return
+    assert recognise(data) == Evidence(tee=case.tee, report=case.quote, endorsements=())
+
+
+@pytest.mark.parametrize("case", GOOD, ids=lambda case: case.name)
+def test_real_evidence_travels_and_is_kept_with_room_to_spare(case: GoodCase) -> None:
+    """A quote with all its collateral, in the messages that carry it; Intel's lists may grow fourfold."""
+    encoded = case.evidence.encode()
+    assert 4 * len(encoded) < MAXIMUM_EVIDENCE_BYTES
+    assert 4 * len(case.evidence.endorsements) <= 2 * MAXIMUM_ENDORSEMENTS
+    enrol = Enrol(
+        silo="cantone",
+        agreement=bytes(32),
+        boot_id=bytes(32),
+        appliance=bytes(32),
+        challenge=bytes(32),
+        keys=SiloKeys(identity=bytes(32), sealing=bytes(1216), credential=bytes(91)),
+        evidence=encoded + bytes(3 * len(encoded)),
+    )
+    assert Enrol.parse(enrol.encode()) == enrol
+    assert len(enrol.encode()) < ENROLMENT_LIMIT_BYTES
+    assert Evidence.parse(encoded) == case.evidence
