@@ -21,6 +21,9 @@ The checklist, by the numbers above each block:
 13. the TDX module is one that Intel lists, signed by its signer, without attributes;
 14. `dcap-qvl` verifies all of it as well, and finds the same status and advisories.
 
+The library's last check is one of policy (attributes, service TDs): where it objects to nothing but that, ours stands
+alone, and the appraisal decides. Where the standing is one that nobody may accept, it isn't asked.
+
 What can be said of a quote alone (1 to 6) comes first, so that a forgery is called one even without collateral.
 
 Zero bytes behind a quote are accepted because Linux's first interface and several clouds hand out a padded buffer;

@@ -124,10 +124,13 @@ def test_a_bad_vector_is_refused_for_its_reason(case: Case) -> None:
     assert refused.value.number is not None or case.facts["failure"] == "EvidenceMalformed"
 
 
-@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case",
+    [case for case in REFUSED if case.facts["failure"] != "EvidenceNotAuthentic"],
+    ids=lambda case: case.name,
+)
 def test_no_reference_values_are_made_for_a_bad_vector(case: Case) -> None:
-    if case.facts["failure"] == "EvidenceNotAuthentic":
-        pytest.skip("reference values are made without verifying")
+    """They are made without verifying: what is wrong beyond that shows without, too."""
     with pytest.raises(AttestationError) as refused:
         FAMILIES[case.tee].reference(case.evidence())
     assert type(refused.value).__name__ == case.facts["failure"]
