@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+
+from attestation_cases.good_case import GoodCase
 
 from attestation import Evidence, Tee
 from attestation.dcap.enclave_report import ENCLAVE_REPORT_BYTES
@@ -48,17 +49,6 @@ class Case:
 
     def evidence(self) -> Evidence:
         return Evidence(tee=self.tee, report=self.quote, endorsements=self.endorsements)
-
-
-class GoodCase(NamedTuple):
-    """Evidence that is accepted, and which bytes of its report are signed. `report_data` None compares nothing."""
-
-    name: str
-    evidence: Evidence
-    values: TdxReferenceValues | SgxReferenceValues
-    report_data: bytes | None
-    now: datetime
-    signed: tuple[range, ...]
 
 
 def read_quote(path: str, form: str) -> bytes:

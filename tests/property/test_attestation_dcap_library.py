@@ -9,7 +9,8 @@ from datetime import datetime
 
 import dcap_qvl
 import pytest
-from attestation_cases.dcap import GoodCase, good_cases
+from attestation_cases.dcap import good_cases
+from attestation_cases.good_case import GoodCase
 
 from attestation import AttestationError, Evidence
 from attestation.dcap import authenticate as floor

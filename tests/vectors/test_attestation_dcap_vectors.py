@@ -7,7 +7,6 @@ import pytest
 from attestation_cases.dcap import (
     DATA,
     Case,
-    GoodCase,
     changed_values,
     good_cases,
     load_cases,
@@ -16,6 +15,7 @@ from attestation_cases.dcap import (
     signed_ranges,
     values_for,
 )
+from attestation_cases.good_case import GoodCase
 
 from attestation import (
     AttestationError,
