@@ -1,9 +1,9 @@
 """Raw evidence and endorsements as people have them in files: told apart by their bytes, never by their names.
 
 Evidence: our own encoding, or raw (a report, quote, document or token), as bytes or written in hexadecimal or base64;
-a document of Nitro's also inside a container or as a name in a certificate, a quote of Intel's also behind Open Enclave's
-header or in a JSON object. Endorsements: DER, PEM with any number of certificates or lists, or JSON. Called by commands,
-never by a party that decides upon the result: there, evidence names its kind.
+a document of Nitro's also inside a container or as a name in a certificate, a quote of Intel's also behind Open
+Enclave's header or in a JSON object. Endorsements: DER, PEM with any number of certificates or lists, or JSON. Called
+by commands, never by a party that decides upon the result: there, evidence names its kind.
 """
 
 import base64
