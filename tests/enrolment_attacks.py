@@ -220,8 +220,8 @@ LOGGED: dict[str, tuple[Callable[[HandEnrolment], Enrol], str]] = {
     ),
     "evidence of other code": (
         guest(SimulatedPlatform(OTHER_CODE)),
-        EVIDENCE
-        + f"measurement: expected {CODE.hex()}, found {OTHER_CODE.hex()}; compare silo-0's TEE with its [[silo",
+        EVIDENCE + f"measurements: expected {CODE.hex()} (covers: code), found {OTHER_CODE.hex()}; "
+        "compare silo-0's TEE with its [[silo",
     ),
     "evidence of a guest that may be debugged": (
         guest(SimulatedPlatform(CODE, policy=DEBUG)),

@@ -12,7 +12,7 @@ from silo_appliance import FakeAppliance
 from appliance.gateway.servers import Certificate, open_enrolment
 from attestation.collect.platform import Platform, SimulatedPlatform
 from attestation.evidence import Evidence
-from attestation.reference_values import ANY_CHIP, IdBlock, SnpReferenceValues
+from attestation.reference_values import ANY_CHIP, Covers, IdBlock, Revocation, SnpReferenceValues
 from attestation.snp.flags import SigningKey
 from attestation.snp.product import Product
 from attestation.snp.report import SignedReport
@@ -99,6 +99,8 @@ def accepting(evidence: Evidence) -> SnpReferenceValues:
         tee=Tee.SEV_SNP,
         products=(Product.GENOA,),
         measurements=(report.measurement, bytes.fromhex(MEASUREMENT)),
+        covers=Covers.CODE,
+        revocation=Revocation.MINIMUM_TCB,
         minimum_tcb=(TcbVersion.parse(report.reported_tcb, Product.GENOA, "reported_tcb"),),
         provisional_firmware=True,
         policies=(report.policy,),

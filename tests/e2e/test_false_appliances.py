@@ -109,7 +109,10 @@ def code_of(front: Front) -> bytes:
 def test_evidence_of_another_guest(simulated: Front, which: str) -> None:
     ours = code_of(simulated)
     platform, found = {
-        "other code": (SimulatedPlatform(OTHER_CODE), f"measurement: expected {ours.hex()}, found {'a5' * 48}"),
+        "other code": (
+            SimulatedPlatform(OTHER_CODE),
+            f"measurements: expected {ours.hex()} (covers: code), found {'a5' * 48}",
+        ),
         "a debugger": (SimulatedPlatform(ours, policy=DEBUG), "policy.debug: expected 0, found 1 in "),
         "a privilege level": (SimulatedPlatform(ours, vmpl=2), "vmpl: expected 0, found 2"),
         "a policy": (SimulatedPlatform(ours, policy=0x20000), "policies: expected "),
