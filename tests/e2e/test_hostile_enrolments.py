@@ -84,7 +84,8 @@ def test_a_silo_that_runs_other_code(house: House) -> None:
     assert enrolled.exit_code() == 3
     assert last_line(enrolled) == (
         "evidence-refused: expected silo-3's evidence to be what the agreement accepts, found measurements: expected "
-        f"{OTHER_CODE.hex()} (covers: code), found {measure(installed_code()).hex()}; compare silo-3's TEE with its [[silo.tee]] "
+        f"{OTHER_CODE.hex()} (covers: code), found {measure(installed_code()).hex()}; "
+        "compare silo-3's TEE with its [[silo.tee]] "
         f"in the agreement{UNSIGNED}"
     )
     refused = [entry for entry in house.made.entries(SiloRefused) if entry.silo == OUTDATED]
