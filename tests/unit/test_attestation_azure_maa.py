@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from attestation_cases.azure_maa import CLAIMS
+from case_names import named
 from synthetic_tokens import MAA_ISSUER, NOW, REPORT_DATA, azure_vm, maa_token, sev_snp_vm, sgx, tdx_vm
 
 from attestation import (
@@ -102,7 +103,7 @@ SNP_REFUSALS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("claims", "field"), SNP_REFUSALS, ids=str)
+@pytest.mark.parametrize(("claims", "field"), SNP_REFUSALS, ids=named)
 @pytest.mark.parametrize("kind", ["sevsnpvm", "azurevm"])
 def test_an_snp_guest_is_refused_by_field(kind: str, claims: Mapping[str, Any], field: str) -> None:
     """As itself, and under an Azure VM."""
@@ -162,7 +163,7 @@ def test_an_snp_guest_is_refused_by_field(kind: str, claims: Mapping[str, Any], 
         ("sgx", {f"{SGX}report-data": ...}, "report_data"),
         ("sgx", {f"{SGX}report-data": "00" * 64}, "report_data"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_an_authentic_token_is_refused_by_field(kind: str, claims: Mapping[str, Any], field: str) -> None:
     with pytest.raises(EvidenceRefused) as refused:
@@ -261,7 +262,7 @@ def test_a_vms_nonce_may_be_the_report_data_itself() -> None:
         (sgx, {f"{SGX}svn": -1}, f"{SGX}svn"),
         (sgx, {f"{SGX}ehd": "a="}, f"{SGX}ehd"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_a_claim_in_another_form_is_malformed(
     make: Callable[..., dict[str, Any]], claims: Mapping[str, Any], field: str
@@ -388,7 +389,7 @@ def test_an_enclave_or_its_signer_must_be_named() -> None:
         (maa_token(azure_vm(**{f"{TEE}x-ms-compliance-status": ...})), EvidenceRefused, "compliance_statuses"),
         (replace(maa_token(sgx()), endorsements=()), EvidenceUncheckable, "endorsements"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_no_reference_values_are_made_for_what_none_accept(
     evidence: Evidence, error: type[AttestationError], field: str

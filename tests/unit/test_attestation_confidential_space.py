@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from case_names import named
 from synthetic_tokens import (
     GOOGLE,
     NOW,
@@ -128,7 +129,7 @@ def test_an_issuer_is_compared_exactly() -> None:
         ({"eat_nonce": []}, "report_data"),
         ({"eat_nonce": "another nonce"}, "report_data"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_an_authentic_token_is_refused_by_field(claims: Mapping[str, Any], field: str) -> None:
     with pytest.raises(EvidenceRefused) as refused:
@@ -145,7 +146,7 @@ def test_an_authentic_token_is_refused_by_field(claims: Mapping[str, Any], field
         ({"tdx": ...}, "tcb_statuses"),
         ({"tdx/gcp_attester_tcb_status": "OutOfDate"}, "tcb_statuses"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_a_tdx_machine_needs_intels_word(claims: Mapping[str, Any], field: str) -> None:
     appraised(token(**TDX), values=TDX_VALUES)
@@ -268,7 +269,7 @@ def test_tdx_needs_accepted_statuses() -> None:
         (replace(GOOD, endorsements=()), EvidenceUncheckable, "endorsements"),
         (token(aud=5), EvidenceMalformed, "aud"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_no_reference_values_are_made_for_what_none_accept(
     evidence: Evidence, error: type[AttestationError], field: str

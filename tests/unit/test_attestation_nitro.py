@@ -6,6 +6,7 @@ from typing import Any
 
 import cbor2
 import pytest
+from case_names import named
 from certificate_builder import SIGNER, issue
 from synthetic_nitro import FAMILY, NOW, REPORT_DATA, hypervisor, reference_values, register
 
@@ -142,7 +143,7 @@ SIGNATURE = bytes(96)
         (b"\x84\x58\x04" + GOOD.report[2:], "document"),
         (bytes(17000), "document"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_an_envelope_in_another_form_is_malformed(data: bytes, field: str) -> None:
     with pytest.raises(EvidenceMalformed) as refused:
@@ -198,7 +199,7 @@ CERTIFICATE = hypervisor().signer.der
         ({"nonce": bytes(513)}, "nonce"),
         ({"pcr0": bytes(48)}, "payload"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_a_document_in_another_form_is_malformed(changes: dict[str, object], field: str) -> None:
     with pytest.raises(EvidenceMalformed) as refused:

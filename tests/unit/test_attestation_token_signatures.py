@@ -9,6 +9,7 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
+from case_names import named
 from certificate_builder import NOT_AFTER, issue
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from synthetic_keys import rsa_key
@@ -131,7 +132,7 @@ def test_a_token_in_another_form_is_malformed(data: bytes, field: str) -> None:
         ({"x5u": "https://example.org"}, "header"),
         ({"zip": "DEF"}, "header"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_a_header_that_asks_for_anything_else_is_refused(make: Any, header: Mapping[str, Any], field: str) -> None:
     """The signature is right each time."""
@@ -179,7 +180,7 @@ def test_a_jku_is_the_issuers_own_and_googles_have_none() -> None:
         ((key_set({"kid": KID, "kty": "RSA"}),), EvidenceMalformed, "endorsement 0.keys[0].n"),
         ((key_set(jwk(rsa_key("service"), x5c=["AAAA"])),), EvidenceMalformed, "endorsement 0.keys[0].x5c"),
     ],
-    ids=str,
+    ids=named,
 )
 @pytest.mark.parametrize("good", [oidc_token(), maa_token(sev_snp_vm())], ids=["oidc", "maa"])
 def test_a_key_set_that_does_not_vouch_is_refused(
@@ -273,7 +274,7 @@ def azure(**claims: Any) -> Evidence:
         ({"iat": -1}, EvidenceMalformed, "iat"),
         ({"iss": ...}, EvidenceMalformed, "iss"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_a_tokens_dates_are_whole_and_current(
     make: Any, claims: Mapping[str, Any], error: type[AttestationError], field: str
