@@ -35,7 +35,7 @@ from audit.entries import LogClosed, RoundCommitted, RoundOpened, UpdateAccepted
 from audit.replay import Phase
 
 _HALF_BYTES = 5 * 2**18
-_TRIES = 20
+_TRIES = 8
 Hold = Callable[[Stage], AbstractContextManager[str]]
 
 

@@ -143,7 +143,7 @@ def story(played: Sequence[tuple[str, str]]) -> Iterator[Story]:
     """Play (moment, victim) after (moment, victim), and let the federation end."""
     torch.manual_seed(7)
     replace = {
-        "rounds = 40": f"rounds = {len(played) + 6}",
+        "rounds = 40": f"rounds = {len(played) + 10}",
         "local_steps = 10": f"local_steps = {STEPS}",
         "maximum_norm = 100.0": "maximum_norm = 100000.0",
     }
