@@ -14,7 +14,7 @@ define install
 	touch $@
 endef
 
-.PHONY: demo test test-all fuzz lint check-imports check-protos protos locks wheels image image-check soak-kills clean
+.PHONY: demo test test-all fuzz lint check-imports check-protos protos locks wheels image image-check soak-kills bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/strongroom demo $(DEMO_ARGS)
@@ -97,6 +97,10 @@ SEED  ?= 1
 soak-kills: $(VENV)/.dev
 	mkdir -p build
 	PYTHONPATH=tests $(BIN)/python tests/soak/kills.py --kills $(KILLS) --seed $(SEED) --json build/soak-kills.json
+
+# What a verdict on evidence costs.
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.bench_appraisal
 
 clean:
 	rm -rf $(VENV) build demo-run .mypy_cache .ruff_cache .pytest_cache
