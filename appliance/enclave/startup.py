@@ -57,17 +57,9 @@ def start(
         raise StartRefusedError(
             f"TEE: expected one of {', '.join(sorted(accepted))}, as the agreement says, found {platform.tee}"
         )
-    try:
-        sealing_key = platform.sealing_key()
-    except NoSealingKey as error:
-        raise StartRefusedError(
-            f"{error}; this version can't run an appliance there: name a TEE with a sealing key in [[appliance.tee]]"
-        ) from error
-    except CollectError as error:
-        raise StartRefusedError(f"no key to seal the state with: {error}") from error
     vault = StateVault(
         store=store,
-        sealing_key=sealing_key,
+        sealing_key=_sealing_key(platform, store, ports),
         agreement=agreement.digest,
         origin=agreement.log.origin,
         random=ports.random,
@@ -83,6 +75,22 @@ def start(
         raise
     except ProtocolError as error:
         raise StartRefusedError(f"the store's log does not verify: {error}") from error
+
+
+def _sealing_key(platform: Platform, store: Store, ports: Ports) -> bytes:
+    """The TEE's key; where it has none, one that dies with this boot, for a log that begins with it."""
+    try:
+        return platform.sealing_key()
+    except NoSealingKey as error:
+        if holds_log(store):
+            raise StartRefusedError(
+                f"{error}; the store's log can't be gone on with: its key was with the boot that has ended. Begin a "
+                "new federation, or name a TEE with a sealing key in [[appliance.tee]]"
+            ) from error
+        ports.event(f"sealing state=this-boot-only because={error}")
+        return ports.random(32)
+    except CollectError as error:
+        raise StartRefusedError(f"no key to seal the state with: {error}") from error
 
 
 class _Starter:

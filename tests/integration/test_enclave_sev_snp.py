@@ -181,13 +181,13 @@ def test_an_appliance_whose_tee_fails_is_busy_and_tells_its_operator() -> None:
         ),
     ],
 )
-def test_an_appliance_without_a_sealing_key_refuses_to_start_in_clear_words(
+def test_an_appliance_without_a_sealing_key_does_not_go_on_with_a_log_and_says_why(
     platform: Platform, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     federation = SnpFederation()
     monkeypatch.setattr(type(platform), "tee", Tee.SEV_SNP)
     federation.platform = lambda measurement: platform
-    with pytest.raises(StartRefusedError, match=f"{words}.*this version can't run an appliance there"):
+    with pytest.raises(StartRefusedError, match=f"{words}.*the store's log can't be gone on with"):
         federation.boot()
 
 
