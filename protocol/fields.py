@@ -42,10 +42,14 @@ class Fields:
     def has(self, key: str) -> bool:
         return key in self._table
 
+    def missing(self, key: str, expected: str) -> Exception:
+        """The error for a key that is not there, in the caller's type."""
+        return self._fail(f"{self._where}{self._separator}{key}: expected {expected}, found no such key")
+
     def take(self, key: str, expected: str) -> object:
         """Remove and return a key's value, or fail naming the key and what it should hold."""
         if key not in self._table:
-            raise self._fail(f"{self._where}{self._separator}{key}: expected {expected}, found no such key")
+            raise self.missing(key, expected)
         return self._table.pop(key)
 
     def text(self, key: str, *, limit: int = 255) -> str:

@@ -19,6 +19,8 @@ def items(
     fields: Fields, key: str, expected: str, read: Callable[[object], _Value | None], minimum: int = 1
 ) -> tuple[_Value, ...]:
     """A list whose items `read` turns into values; None from it means that the item is not `expected`."""
+    if not fields.has(key):
+        raise fields.missing(key, f"a list, each item {expected}")
     values: list[_Value] = []
     for item in fields.items(key, minimum=minimum, maximum=MAXIMUM_ITEMS):
         value = read(item)

@@ -62,7 +62,12 @@ def error_of(text: str) -> str:
             "measurements = []",
             "[[appliance.tee]] #1 measurements: expected a list of 1 to 4096 items, found []",
         ),
-        (MEASUREMENT, "", "[[appliance.tee]] #1 measurements: expected a list of 1 to 4096 items, found no such key"),
+        (
+            MEASUREMENT,
+            "",
+            "[[appliance.tee]] #1 measurements: expected a list, each item 96 lower-case hexadecimal digits, "
+            "found no such key",
+        ),
         (
             MEASUREMENT,
             'measurements = ["5a"]',
@@ -129,7 +134,7 @@ def error_of(text: str) -> str:
         (
             'signing_keys = ["vcek"]',
             'signing_keys = ["vlek"]',
-            "[[appliance.tee]] #1 csp_ids: expected a list of 1 to 4096 items, found no such key",
+            "[[appliance.tee]] #1 csp_ids: expected a list, each item a string, found no such key",
         ),
         (
             'signing_keys = ["vcek"]',
