@@ -65,8 +65,10 @@ def error_of(text: str) -> str:
         (
             MEASUREMENT,
             "",
-            "[[appliance.tee]] #1 measurements: expected a list, each item 96 lower-case hexadecimal digits, "
-            "found no such key",
+            (
+                "[[appliance.tee]] #1 measurements: expected a list, each item 96 lower-case hexadecimal digits, "
+                "found no such key"
+            ),
         ),
         (
             MEASUREMENT,
