@@ -4,10 +4,9 @@ import base64
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 
-from attestation_cases.good_case import GoodCase
+from attestation_cases.good_case import GoodCase, PublishedCase
 
 from attestation import Evidence, Tee
 from attestation.dcap.enclave_report import ENCLAVE_REPORT_BYTES
@@ -27,21 +26,10 @@ _OPEN_ENCLAVE_HEADER_BYTES = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
-    """A public vector with its right verdict (`facts`, as `cases.json` has them)."""
+class Case(PublishedCase):
+    """A public vector: a quote."""
 
-    name: str
     quote: bytes
-    endorsements: tuple[bytes, ...]
-    facts: dict
-
-    @property
-    def time(self) -> datetime:
-        return datetime.fromisoformat(self.facts["time"])
-
-    @property
-    def not_after(self) -> datetime:
-        return datetime.fromisoformat(self.facts["not_after"])
 
     @property
     def tee(self) -> Tee:

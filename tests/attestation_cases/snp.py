@@ -5,10 +5,9 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 
-from attestation_cases.good_case import GoodCase
+from attestation_cases.good_case import GoodCase, PublishedCase
 from synthetic_snp import NOW, REPORT_DATA, revocation_list, simulated_evidence, simulated_values
 
 from attestation import Evidence, SnpReferenceValues, Tee
@@ -24,21 +23,10 @@ _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----([^-]+)-----END CERTIFICATE-----
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
-    """A public vector with its right verdict (`facts`, as `cases.json` has them)."""
+class Case(PublishedCase):
+    """A public vector: a report."""
 
-    name: str
     report: bytes
-    endorsements: tuple[bytes, ...]
-    facts: dict
-
-    @property
-    def time(self) -> datetime:
-        return datetime.fromisoformat(self.facts["time"])
-
-    @property
-    def not_after(self) -> datetime:
-        return datetime.fromisoformat(self.facts["not_after"])
 
     @property
     def report_data(self) -> bytes:
