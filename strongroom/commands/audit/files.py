@@ -1,0 +1,24 @@
+"""The files that the auditor names on the command line: what can't be read is a failure in one line."""
+
+from pathlib import Path
+
+from audit.note import Checkpoint
+from protocol.agreement_toml import printable
+from protocol.errors import MalformedError
+from strongroom.commands.failure import Failure
+
+
+def read(file: Path) -> bytes:
+    """A file's bytes; raises `Failure`."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise Failure(f"{file}: expected a readable file, found {error.strerror or error}") from error
+
+
+def checkpoint(file: Path) -> Checkpoint:
+    """A signed note, unverified; raises `Failure`."""
+    try:
+        return Checkpoint.parse(read(file))
+    except MalformedError as error:
+        raise Failure(f"{file}: {printable(str(error))}") from error
