@@ -8,6 +8,7 @@ relies on stands in the agreement, whose digest every party compares. Per key, w
 `store`       an older copy or an empty directory: a rollback, which gets no cosignature and releases nothing.
 `listen.*`    another address: silos don't find the appliance, or find someone who can't show its evidence.
 `endorsements`  files that silos verify under roots of their own, or miss: denial of service.
+`predecessor`   another log than the agreement's predecessor, or one that has not ended: the enclave doesn't start.
 `threads`     slower or faster merging; the result is the same to the bit.
 `users.*`     whether the gateway's process may look at the enclave's. The TEE keeps both from the host; within it, one
               user for both lets a bug in the gateway's parsers reach further. The start-up says which it is.
@@ -54,6 +55,7 @@ class ApplianceConfig:
     enrolment: str
     federation: str
     endorsements: Path | None
+    predecessor: Path | None
     threads: int
     users: Users
 
@@ -74,6 +76,7 @@ class ApplianceConfig:
             enrolment=_address(listen, "enrolment"),
             federation=_address(listen, "federation"),
             endorsements=folder / root.text("endorsements", limit=4096) if root.has("endorsements") else None,
+            predecessor=folder / root.text("predecessor", limit=4096) if root.has("predecessor") else None,
             threads=root.integer("threads", minimum=1, maximum=_MAXIMUM_THREADS)
             if root.has("threads")
             else DEFAULT_THREADS,

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 from types import FrameType
 
 from appliance.child import Child, Credentials, Lines
@@ -68,11 +69,20 @@ class Output:
     line: Callable[[str], None]
 
 
-class Supervisor:
-    """One appliance; `run` is its life."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handover:
+    """Files that end a federation for the next: the successor's agreement, and a folder of approvals."""
 
-    def __init__(self, config: ApplianceConfig, output: Output) -> None:
+    successor: Path
+    approvals: Path
+
+
+class Supervisor:
+    """One appliance; `run` is its life. With a `handover` its enclave ends the log at its start."""
+
+    def __init__(self, config: ApplianceConfig, output: Output, handover: Handover | None = None) -> None:
         self._config = config
+        self._handover = handover
         self._output = output
         self._places = Places.of(config.store)
         self._addresses = {"enrolment": config.enrolment, "federation": config.federation}
@@ -113,10 +123,13 @@ class Supervisor:
 
     def _make_children(self) -> tuple[Child, Child]:
         files = (self._config.agreement, self._config.layout)
-        endorsements = () if self._config.endorsements is None else (self._config.endorsements,)
+        handover = () if self._handover is None else (self._handover.successor, self._handover.approvals)
+        optional = (self._config.endorsements, self._config.predecessor, *handover)
         places, users = self._places, self._config.users
         enclave = Needs(
-            packages=("appliance", "torch", "grpc", "cryptography"), readable=(*files, *endorsements), writable=()
+            packages=("appliance", "torch", "grpc", "cryptography"),
+            readable=(*files, *(path for path in optional if path is not None)),
+            writable=(),
         )
         gateway = Needs(packages=("appliance", "grpc", "cryptography"), readable=files, writable=())
         # First without the store: to hand that over and back again costs a walk through all of it.
@@ -150,8 +163,16 @@ class Supervisor:
         arguments = [f"--agreement={config.agreement}", f"--layout={config.layout}", f"--socket={places.socket}"]
         if child is self._enclave:
             arguments += [f"--store={places.store}", f"--threads={config.threads}"]
-            if config.endorsements is not None:
-                arguments.append(f"--endorsements={config.endorsements}")
+            arguments += [
+                f"--{name}={path}"
+                for name, path in (
+                    ("endorsements", config.endorsements),
+                    ("predecessor", config.predecessor),
+                    ("successor", self._handover.successor if self._handover else None),
+                    ("approvals", self._handover.approvals if self._handover else None),
+                )
+                if path is not None
+            ]
         else:
             arguments += [f"--spool={places.spool}", f"--models={places.models}"]
             arguments += [f"--{port}={address}" for port, address in self._addresses.items()]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from protocol.enrolment import ApplianceKeys
 from protocol.errors import MalformedError
-from protocol.record import Bytes, Count, Decimal, Digest, Id16, Id32, Name, Record, Text, kind_of
+from protocol.record import Bytes, Count, Decimal, Digest, Id16, Id32, Key32, Name, Record, Text, kind_of
 
 ENTRY_LIMIT_BYTES = 65_535
 
@@ -27,8 +27,30 @@ class Entry(Record, limit_bytes=ENTRY_LIMIT_BYTES):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Predecessor(Record):
+    """Where the log of the agreement before ended: its agreement, name and key, and its tree with that end in it.
+
+    `rounds` and `model`: what it had published, and the content digest of the last one. `proof` is an object
+    (`audit.succession.SuccessionProof`).
+    """
+
+    agreement: Digest
+    origin: Text
+    log_key: Key32
+    size: Count
+    root: Id32
+    rounds: Count
+    model: Digest
+    privacy_spent: Decimal
+    proof: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogGenesis(Entry, kind="log.genesis"):
-    """Leaf 0: the log key, and the appliance's own evidence for it (object `evidence`; purpose "genesis")."""
+    """Leaf 0: the log key, and the appliance's own evidence for it (object `evidence`; purpose "genesis").
+
+    `predecessor`: the log that this one goes on from, if the agreement succeeds another.
+    """
 
     time: Count
     agreement: Digest
@@ -37,6 +59,7 @@ class LogGenesis(Entry, kind="log.genesis"):
     keys: ApplianceKeys
     evidence: Digest
     state: Digest
+    predecessor: Predecessor | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +208,21 @@ class LogClosed(Entry, kind="log.closed"):
     model: Digest
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSuperseded(Entry, kind="log.superseded"):
+    """The federation goes on under another agreement: object `successor`, approved in object `approvals`.
+
+    `rounds` and `model`: what was published here, and the content digest of the last one, which is carried over.
+    """
+
+    time: Count
+    boot_id: Id32
+    successor: Digest
+    rounds: Count
+    model: Digest
+    approvals: Digest
+
+
 class UnknownEntryError(MalformedError):
     """A kind or version that this reader does not know: an audit is INCOMPLETE, never PASS."""
 
@@ -204,6 +242,7 @@ _KINDS: dict[str, type[Entry]] = {
         RoundAbandoned,
         ControlReset,
         LogClosed,
+        LogSuperseded,
     )
 }
 

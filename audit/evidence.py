@@ -10,22 +10,24 @@ entry once the transition table has taken it.
 4. an admission's request is for this agreement, under its identity key; the evidence is accepted, by the TEE that the
    entry names
 5. a refusal's reason is true
+6. where a log goes on from another, or another from it, the seam holds (`audit.succession`)
 """
 
 from collections.abc import Callable
 
 from attestation import Tee
-from audit.entries import ApplianceStarted, Entry, LogGenesis, SiloAdmitted, SiloRefused
+from audit.entries import ApplianceStarted, Entry, LogGenesis, LogSuperseded, SiloAdmitted, SiloRefused
 from audit.findings import Findings
 from audit.named_objects import NamedObjects
 from audit.replay import DivergenceError, History
 from audit.report import Line
+from audit.succession import check_begun, check_ended
 from protocol.agreement import Agreement, SiloTerms
 from protocol.agreement_toml import printable
 from protocol.appraisal import appraise_appliance, appraise_silo
 from protocol.credentials import check_credential_key
 from protocol.enrolment import Enrol, parse_enrolment
-from protocol.errors import MalformedError, RefusalCode, RefusedError, SignatureError
+from protocol.errors import MalformedError, ProtocolError, RefusalCode, RefusedError, SignatureError
 
 LATEST_TIME = 253_402_300_799  # The end of the year 9999: evidence can't be appraised at later dates.
 _EVIDENCE_CODES = frozenset(
@@ -67,6 +69,21 @@ class EvidenceAgain:
             self._admitted(index, entry, history)
         elif isinstance(entry, SiloRefused):
             self._refused(index, entry, history)
+        elif isinstance(entry, LogGenesis | LogSuperseded):
+            self._seam(index, entry)
+
+    def _seam(self, index: int, entry: LogGenesis | LogSuperseded) -> None:
+        # 6
+        def objects(digest: bytes, what: str) -> bytes | None:
+            return self._objects.get(digest, what, entry=index, kind=entry.KIND)
+
+        try:
+            if isinstance(entry, LogSuperseded):
+                check_ended(entry, self._agreement, objects)
+            elif entry.predecessor is not None:
+                check_begun(entry.predecessor, self._agreement, objects)
+        except ProtocolError as error:
+            raise DivergenceError(index, entry.KIND, printable(str(error))) from error
 
     def _appliance(self, index: int, entry: LogGenesis | ApplianceStarted, purpose: str) -> bool:
         data = self._objects.get(entry.evidence, "the appliance's evidence", entry=index, kind=entry.KIND)

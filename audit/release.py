@@ -7,7 +7,16 @@ the `published` entry of the model that was released. Pure; trusts that the vote
 
 from dataclasses import dataclass
 
-from audit.entries import Entry, LogClosed, RoundAbandoned, RoundOpened, RoundPublished, UpdateAccepted, UpdateRefused
+from audit.entries import (
+    Entry,
+    LogClosed,
+    LogSuperseded,
+    RoundAbandoned,
+    RoundOpened,
+    RoundPublished,
+    UpdateAccepted,
+    UpdateRefused,
+)
 from audit.quorum import Cosignature
 from audit.replay import DivergenceError, History
 
@@ -52,7 +61,7 @@ class Releases:
         elif isinstance(entry, RoundPublished | RoundAbandoned):
             self._note_unreleased("was never released")
             self._opened = None
-        elif isinstance(entry, LogClosed):
+        elif isinstance(entry, LogClosed | LogSuperseded):
             self._closed = index
 
     def conclude(self) -> None:
@@ -60,7 +69,7 @@ class Releases:
         self._note_unreleased("is not released yet")
         if self._closed is not None and self.quorum_size <= self._closed:
             self.notes.append(
-                f"entry {self._closed} (log.closed): no quorum has cosigned it; the final model is not released yet"
+                f"entry {self._closed} (the log's end): no quorum has cosigned it; the final model is not released yet"
             )
 
     def _require_quorum(self, index: int, entry: Entry, history: History) -> None:

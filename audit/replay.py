@@ -7,12 +7,13 @@ the first that doesn't follow. Pure: no bytes are read and no evidence appraised
     phase         may be followed by
     EMPTY         log.genesis
     CREATED       appliance.started
-    IDLE          silo.admitted  silo.refused  round.opened  control.reset  log.closed  appliance.started
+    IDLE          silo.admitted  silo.refused  round.opened  control.reset  log.closed  log.superseded
+                  appliance.started
     COLLECTING    silo.admitted  silo.refused  update.accepted  update.refused  round.committed  round.abandoned
                   appliance.started → INTERRUPTED
     COMMITTED     silo.admitted  silo.refused  round.published  round.abandoned  appliance.started → INTERRUPTED
     INTERRUPTED   round.abandoned(restart)  appliance.started
-    CLOSED        silo.admitted  silo.refused  appliance.started
+    CLOSED        silo.admitted  silo.refused  log.superseded (once)  appliance.started
 """
 
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from audit.entries import (
     Entry,
     LogClosed,
     LogGenesis,
+    LogSuperseded,
     RoundAbandoned,
     RoundCommitted,
     RoundOpened,
@@ -56,11 +58,11 @@ _ANYTIME = frozenset({SiloAdmitted, SiloRefused})
 ALLOWED: dict[Phase, frozenset[type[Entry]]] = {
     Phase.EMPTY: frozenset({LogGenesis}),
     Phase.CREATED: frozenset({ApplianceStarted}),
-    Phase.IDLE: _ANYTIME | {RoundOpened, ControlReset, LogClosed, ApplianceStarted},
+    Phase.IDLE: _ANYTIME | {RoundOpened, ControlReset, LogClosed, LogSuperseded, ApplianceStarted},
     Phase.COLLECTING: _ANYTIME | {UpdateAccepted, UpdateRefused, RoundCommitted, RoundAbandoned, ApplianceStarted},
     Phase.COMMITTED: _ANYTIME | {RoundPublished, RoundAbandoned, ApplianceStarted},
     Phase.INTERRUPTED: frozenset({RoundAbandoned, ApplianceStarted}),
-    Phase.CLOSED: _ANYTIME | {ApplianceStarted},
+    Phase.CLOSED: _ANYTIME | {LogSuperseded, ApplianceStarted},
 }
 
 
@@ -132,6 +134,7 @@ class History:
         self.outcomes: dict[tuple[int, int], Outcome] = {}
         self.reset_due: str | None = None
         self.barred: set[str] = set()
+        self.superseded: LogSuperseded | None = None
 
     @property
     def uses_controls(self) -> bool:
@@ -187,6 +190,15 @@ class History:
     def _check_genesis(self, entry: LogGenesis) -> None:
         self._require(entry, "agreement", self.agreement.digest, entry.agreement)
         self._require(entry, "origin", self.agreement.log.origin, entry.origin)
+        ours, theirs = self.agreement.predecessor, entry.predecessor
+        if ours is None or theirs is None:
+            self._require(entry, "a predecessor", ours is not None, theirs is not None)
+            return
+        self._require(entry, "predecessor", ours.agreement, theirs.agreement)
+        self._require(entry, "the predecessor's rounds", ours.rounds, theirs.rounds)
+        self._require(entry, "the predecessor's model", self.model, theirs.model)
+        # mechanism = "none" is the only one yet, and charges nothing.
+        self._require(entry, "privacy spent", 0.0, theirs.privacy_spent)
 
     def _take_genesis(self, entry: LogGenesis) -> None:
         self.genesis, self.state, self.phase = entry, entry.state, Phase.CREATED
@@ -344,7 +356,7 @@ class History:
         self.opened, self.phase = None, Phase.IDLE
         self.updates, self.refused, self.committed = {}, {}, None
 
-    # control.reset, log.closed
+    # control.reset, log.closed, log.superseded
 
     def _check_reset(self, entry: ControlReset) -> None:
         if self.reset_due is None:
@@ -365,6 +377,19 @@ class History:
     def _take_closed(self, entry: LogClosed) -> None:
         self.opened_index, self.phase = self.size, Phase.CLOSED
 
+    def _check_superseded(self, entry: LogSuperseded) -> None:
+        self._boot(entry, entry.boot_id)
+        if self.superseded is not None:
+            raise self._diverges(entry, "this log has been superseded already")
+        if not self.published_rounds:
+            raise self._diverges(entry, "no round was published that could be gone on from")
+        self._require(entry, "rounds", self.published_rounds, entry.rounds)
+        self._require(entry, "model", self.model, entry.model)
+
+    def _take_superseded(self, entry: LogSuperseded) -> None:
+        self.superseded = entry
+        self.opened_index, self.phase = self.size, Phase.CLOSED
+
 
 _Step = Callable[[History, Any], None]
 _TRANSITIONS: dict[type[Entry], tuple[_Step, _Step]] = {
@@ -380,6 +405,7 @@ _TRANSITIONS: dict[type[Entry], tuple[_Step, _Step]] = {
     RoundAbandoned: (History._check_abandoned, History._take_abandoned),
     ControlReset: (History._check_reset, History._take_reset),
     LogClosed: (History._check_closed, History._take_closed),
+    LogSuperseded: (History._check_superseded, History._take_superseded),
 }
 
 

@@ -21,6 +21,7 @@ from protocol.agreement_terms import (
     Federation,
     LogTerms,
     ModelTerms,
+    Predecessor,
     Privacy,
     Strategy,
     Training,
@@ -40,6 +41,7 @@ __all__ = [
     "Federation",
     "LogTerms",
     "ModelTerms",
+    "Predecessor",
     "Privacy",
     "SiloTerms",
     "Strategy",
@@ -79,11 +81,15 @@ class SiloTerms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """A federation's terms. `source` holds the exact bytes, `digest` their SHA-256 (32 bytes)."""
+    """A federation's terms. `source` holds the exact bytes, `digest` their SHA-256 (32 bytes).
+
+    `predecessor`: which agreement this one succeeds, if any.
+    """
 
     source: bytes
     digest: bytes
     federation: Federation
+    predecessor: Predecessor | None
     model: ModelTerms
     training: Training
     update: UpdateTerms
@@ -105,6 +111,7 @@ class Agreement:
             source=data,
             digest=sha256(data).digest(),
             federation=Federation.read(table("federation")),
+            predecessor=Predecessor.read(table("predecessor")) if root.has("predecessor") else None,
             model=ModelTerms.read(table("model")),
             training=Training.read(table("training")),
             update=UpdateTerms.read(table("update")),

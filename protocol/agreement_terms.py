@@ -14,6 +14,7 @@ from protocol.fields import Fields
 from protocol.keys import VerifyingKey
 
 MINIMUM_COHORT = 2
+MAXIMUM_ROUNDS = 1_000_000
 # An entry of 65,535 bytes names a round's whole cohort.
 MAXIMUM_SILOS = 256
 # A note has at most 100 signature lines (C2SP), and one of them is the log's.
@@ -51,7 +52,7 @@ class Federation:
         federation = cls(
             name=fields.name("name"),
             minimum_cohort=fields.integer("minimum_cohort", minimum=MINIMUM_COHORT, maximum=MAXIMUM_SILOS),
-            rounds=fields.integer("rounds", minimum=1, maximum=1_000_000),
+            rounds=fields.integer("rounds", minimum=1, maximum=MAXIMUM_ROUNDS),
             enrolment_deadline_seconds=fields.integer("enrolment_deadline_seconds", minimum=1, maximum=_WEEK_SECONDS),
             round_deadline_seconds=fields.integer("round_deadline_seconds", minimum=1, maximum=_WEEK_SECONDS),
             credential_seconds=fields.integer("credential_seconds", minimum=1, maximum=_WEEK_SECONDS),
@@ -73,6 +74,27 @@ class ModelTerms:
         model = cls(layout=fields.digest("layout"), initial=fields.digest("initial"))
         fields.close()
         return model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predecessor:
+    """`[predecessor]`: the agreement that this one succeeds, by digest (32 bytes), and how many rounds it published.
+
+    `[model] initial` is then the content digest of that round's model.
+    """
+
+    agreement: bytes
+    rounds: int
+
+    @classmethod
+    def read(cls, fields: Fields) -> "Predecessor":
+        """Take the table's keys and close it."""
+        predecessor = cls(
+            agreement=fields.digest("agreement"),
+            rounds=fields.integer("rounds", minimum=1, maximum=MAXIMUM_ROUNDS),
+        )
+        fields.close()
+        return predecessor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

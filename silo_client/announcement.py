@@ -20,8 +20,17 @@ Numbered checks, repeated below:
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeAlias
 
-from audit.entries import CohortMember, LogClosed, RoundAbandoned, RoundOpened, RoundPublished, parse_entry
+from audit.entries import (
+    CohortMember,
+    LogClosed,
+    LogSuperseded,
+    RoundAbandoned,
+    RoundOpened,
+    RoundPublished,
+    parse_entry,
+)
 from audit.merkle import leaf_hash, verify_inclusion
 from audit.note import Checkpoint
 from audit.proof import Receipt
@@ -32,6 +41,9 @@ from protocol.fields import format_digest
 from protocol.session import Announcement, LoggedEntry
 from silo_client.state import SealedUpdate, SiloState
 from silo_client.witness import Witness
+
+End: TypeAlias = LogClosed | LogSuperseded
+"""How a log ends: all rounds are published, or another agreement takes over."""
 
 
 class Standing(Enum):
@@ -69,7 +81,7 @@ class Verified:
     standing: Standing
     checkpoint: Checkpoint
     head: Checkpoint
-    entry: RoundOpened | LogClosed
+    entry: RoundOpened | End
     opened: Receipt
     outcome: Outcome | None
 
@@ -101,12 +113,12 @@ def verify(
     # 3
     opened = _included(announcement.opened, checkpoint)
     entry = parse_entry(announcement.opened.entry)
-    if isinstance(entry, LogClosed):
+    if isinstance(entry, End):
         _check_end(entry, agreement)
     elif isinstance(entry, RoundOpened):
         _check_opened(entry, announcement, agreement, boot_id, state)
     else:
-        raise MalformedError(f"expected a round.opened or log.closed entry, found {entry.KIND}")
+        raise MalformedError(f"expected a round.opened, log.closed or log.superseded entry, found {entry.KIND}")
     # 8
     outcome, standing = None, _standing(entry, state, newest)
     if standing is not Standing.RESUME and state.pending is not None:
@@ -119,10 +131,15 @@ def _included(logged: LoggedEntry, checkpoint: Checkpoint) -> Receipt:
     return Receipt(index=logged.index, proof=logged.hashes, checkpoint=checkpoint)
 
 
-def _check_end(entry: LogClosed, agreement: Agreement) -> None:
+def _check_end(entry: End, agreement: Agreement) -> None:
     # 4. The end needs no boot: whichever boot wrote it, the owners have cosigned it and nothing follows.
-    if entry.rounds != agreement.federation.rounds:
-        raise _agreed("rounds", agreement.federation.rounds, entry.rounds)
+    rounds = agreement.federation.rounds
+    if isinstance(entry, LogSuperseded):
+        # Whoever continues has approved the successor; the audit holds the approvals against both agreements.
+        if not 1 <= entry.rounds <= rounds:
+            raise _agreed("rounds", f"1 to {rounds}", entry.rounds)
+    elif entry.rounds != rounds:
+        raise _agreed("rounds", rounds, entry.rounds)
 
 
 def _check_opened(
@@ -169,8 +186,8 @@ def _check_opened(
         )
 
 
-def _standing(entry: RoundOpened | LogClosed, state: SiloState, newest: tuple[int, int] | None) -> Standing:
-    if isinstance(entry, LogClosed):
+def _standing(entry: RoundOpened | End, state: SiloState, newest: tuple[int, int] | None) -> Standing:
+    if isinstance(entry, End):
         return Standing.END
     found, sealed, pending = (entry.round, entry.attempt), state.last_sealed, state.pending
     if pending is not None and pending.order == found and pending.boot_id == entry.boot_id:

@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from attestation.collect.platform import Platform
 from audit.agreed import quorum_of
-from audit.entries import LogClosed, RoundOpened, UpdateAccepted, parse_entry
+from audit.entries import RoundOpened, UpdateAccepted, parse_entry
 from audit.merkle import ProofError
 from audit.proof import Receipt
 from audit.quorum import QuorumError
@@ -35,7 +35,7 @@ from protocol.session import (
     WantInitial,
     parse_to_silo,
 )
-from silo_client.announcement import MissingOutcomeError, Outcome, Standing, Verified, verify
+from silo_client.announcement import End, MissingOutcomeError, Outcome, Standing, Verified, verify
 from silo_client.enrolment import Dialog, Enrolled, Party
 from silo_client.state import SealedUpdate, SiloState
 from silo_client.witness import LogBrokenError, Witness, bare
@@ -106,7 +106,7 @@ class Ignore:
 class Finish:
     """The federation is over; `model` is its result."""
 
-    entry: LogClosed
+    entry: End
     model: SealedBody
     outcome: Outcome | None
 
@@ -303,7 +303,7 @@ class SiloMachine:
 
     def _step(self, announcement: Announcement, verified: Verified) -> Step:
         entry = verified.entry
-        if isinstance(entry, LogClosed):
+        if isinstance(entry, End):
             model = self._body(announcement.model, BlobKind.MODEL, entry.rounds, 0)
             return Finish(entry=entry, model=model, outcome=verified.outcome)
         if verified.standing is Standing.RESUME and self.state.pending is not None:

@@ -15,9 +15,10 @@ from typing import Self
 
 from torch import Tensor
 
-from audit.entries import RoundPublished
+from audit.entries import LogSuperseded, RoundPublished
 from audit.store import StoreSource
 from protocol.errors import RefusalCode, RefusedError
+from protocol.fields import format_digest
 from protocol.layout import Section
 from protocol.metrics import parse_metrics
 from protocol.sealing import BlobKind
@@ -279,12 +280,12 @@ class Silo:
     def _end(self, task: Finish) -> None:
         if self._finish is None:
             self._tell_outcome(task.outcome)
-            self._tell(
-                EventKind.FINISHED,
-                f"the federation has ended after {task.entry.rounds} rounds",
-                rounds=task.entry.rounds,
-                model=f"sha256:{task.entry.model.hex()}",
-            )
+            facts: dict[str, Fact] = {"rounds": task.entry.rounds, "model": format_digest(task.entry.model)}
+            text = f"the federation has ended after {task.entry.rounds} rounds"
+            if isinstance(task.entry, LogSuperseded):
+                facts["successor"] = format_digest(task.entry.successor)
+                text += f"; it goes on under agreement {facts['successor']}"
+            self._tell(EventKind.FINISHED, text, **facts)
         self._finish = task
 
     # The initial model

@@ -160,6 +160,7 @@ class Recorder:
             boot_id=self.boot.boot_id,
             keys=self.boot.keys,
             evidence=self.unattended_evidence("genesis", self.boot),
+            predecessor=None,
             state=token("state 0"),
         )
 

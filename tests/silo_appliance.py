@@ -105,6 +105,7 @@ class FakeAppliance:
                     keys=self.keys,
                     evidence=bytes(32),
                     state=bytes(32),
+                    predecessor=None,
                 )
             )
         self.append(

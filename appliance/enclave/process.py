@@ -23,6 +23,7 @@ from appliance.enclave.hardening import harden
 
 if TYPE_CHECKING:
     from appliance.enclave.machine import Enclave
+    from appliance.enclave.succession import Successor
     from attestation.collect.platform import Platform
     from attestation.reference_values import ReferenceValues
 
@@ -42,6 +43,9 @@ class Settings:
     socket: Path
     threads: int
     endorsements: Path | None
+    predecessor: Path | None
+    successor: Path | None
+    approvals: Path | None
 
     @classmethod
     def parse(cls, arguments: list[str]) -> "Settings":
@@ -49,7 +53,8 @@ class Settings:
         for name in ("agreement", "layout", "store", "socket"):
             parser.add_argument(f"--{name}", type=Path, required=True)
         parser.add_argument("--threads", type=int, required=True)
-        parser.add_argument("--endorsements", type=Path)
+        for name in ("endorsements", "predecessor", "successor", "approvals"):
+            parser.add_argument(f"--{name}", type=Path)
         return cls(**vars(parser.parse_args(arguments)))
 
 
@@ -127,6 +132,7 @@ def serve(settings: Settings) -> None:
     from appliance.enclave.spool import EnclaveSpool
     from appliance.enclave.startup import StartRefusedError, start
     from appliance.enclave.ticker import Ticker
+    from audit.log_files import LogFiles
     from audit.store import DirectoryStore, StoreError
     from protocol import canonical
     from protocol.agreement import Agreement
@@ -153,6 +159,8 @@ def serve(settings: Settings) -> None:
             platform=_platform(agreement.appliance, settings.endorsements),
             ports=Ports(clock=_clock, random=os.urandom, send=outbox.send, wake=ticker.wake, event=event),
             threads=settings.threads,
+            predecessor=None if settings.predecessor is None else LogFiles.find(settings.predecessor),
+            successor=_successor(settings),
         )
     except (StartRefusedError, StoreError, ProtocolError, OSError) as error:
         raise CannotStartError(str(error)) from error
@@ -188,6 +196,21 @@ class _Watched:
         if number > self._round:
             self._round = number
             self._published()
+
+
+def _successor(settings: Settings) -> "Successor | None":
+    """The agreement that takes over, and the approvals in their folder; raises `ProtocolError`, `OSError`."""
+    from appliance.enclave.succession import Successor
+    from protocol.agreement import Agreement
+    from protocol.succession import read_approval
+
+    if settings.successor is None or settings.approvals is None:
+        return None
+    files = sorted(file for file in settings.approvals.iterdir() if file.suffix == ".approval")
+    return Successor(
+        agreement=Agreement.parse(settings.successor.read_bytes(), settings.successor.name),
+        approvals=tuple(read_approval(file.read_bytes(), file.name) for file in files),
+    )
 
 
 def _clock() -> int:

@@ -23,10 +23,12 @@ from appliance.enclave.ledger import Ledger
 from appliance.enclave.machine import Enclave
 from appliance.enclave.ports import Ports
 from appliance.enclave.sealed_state import EnclaveState, StateError, StateVault
+from appliance.enclave.succession import Successor, begin_after, end_for
 from attestation.collect.errors import CollectError, NoSealingKey
 from attestation.collect.platform import Platform
 from audit.entries import ApplianceStarted, LogGenesis, RoundAbandoned, parse_entry
 from audit.log import LogWriter
+from audit.log_files import LogFiles
 from audit.replay import RESTART, DivergenceError, History, Phase
 from audit.resources import holds_log, read_first_entry
 from audit.store import Store, StoreError
@@ -37,6 +39,7 @@ from protocol.fields import format_digest
 from protocol.keys import SigningKey
 from protocol.layout import Layout
 from protocol.sealing import BlobKind
+from protocol.succession import SuccessionError
 
 
 class StartRefusedError(Exception):
@@ -44,9 +47,20 @@ class StartRefusedError(Exception):
 
 
 def start(
-    *, agreement: Agreement, layout: Layout, store: Store, platform: Platform, ports: Ports, threads: int = 1
+    *,
+    agreement: Agreement,
+    layout: Layout,
+    store: Store,
+    platform: Platform,
+    ports: Ports,
+    threads: int = 1,
+    predecessor: LogFiles | None = None,
+    successor: Successor | None = None,
 ) -> Enclave:
-    """Boot an enclave. Raises `StartRefusedError`; `StoreError` if the store can't be written."""
+    """Boot an enclave. Raises `StartRefusedError`; `StoreError` if the store can't be written.
+
+    `predecessor`: the log of the agreement that this one succeeds, for its genesis. `successor`: end this log.
+    """
     if layout.digest != agreement.model.layout:
         raise StartRefusedError(
             f"layout.json: expected {format_digest(agreement.model.layout)}, as the agreement says, "
@@ -64,7 +78,7 @@ def start(
         origin=agreement.log.origin,
         random=ports.random,
     )
-    starter = _Starter(agreement, layout, store, platform, ports, vault, threads)
+    starter = _Starter(agreement, layout, store, platform, ports, vault, threads, predecessor, successor)
     try:
         return starter.resume() if holds_log(store) else starter.genesis()
     except (StateError, BodyError, DivergenceError) as error:
@@ -73,6 +87,8 @@ def start(
         raise StartRefusedError(f"the TEE makes no evidence: {error}") from error
     except StoreError:
         raise
+    except SuccessionError as error:
+        raise StartRefusedError(str(error)) from error
     except ProtocolError as error:
         raise StartRefusedError(f"the store's log does not verify: {error}") from error
 
@@ -103,6 +119,8 @@ class _Starter:
         ports: Ports,
         vault: StateVault,
         threads: int,
+        predecessor: LogFiles | None,
+        successor: Successor | None,
     ) -> None:
         self._agreement = agreement
         self._layout = layout
@@ -111,9 +129,13 @@ class _Starter:
         self._ports = ports
         self._vault = vault
         self._threads = threads
+        self._predecessor = predecessor
+        self._successor = successor
 
     def genesis(self) -> Enclave:
         """A new log under a new key."""
+        if self._successor is not None:
+            raise SuccessionError("nothing to succeed: expected the store of a federation, found no log in it")
         log_key = SigningKey(self._ports.random(32))
         boot = self._begin(log_key)
         evidence = self._own_evidence(boot, "genesis")
@@ -131,6 +153,7 @@ class _Starter:
             keys=boot.keys,
             evidence=ledger.put_object(evidence),
             state=digest,
+            predecessor=begin_after(self._agreement, self._predecessor, ledger),
         )
         ledger.stage(genesis)
         return self._started(boot, ledger, state)
@@ -210,6 +233,8 @@ class _Starter:
                     time=ledger.now(), round=history.round, attempt=history.attempt, reason=RESTART, silo=None
                 )
             )
+        if self._successor is not None:
+            end_for(self._successor, self._agreement, boot.boot_id, ledger)
         ledger.flush()
         closing = Closing(
             agreement=self._agreement,

@@ -1,4 +1,4 @@
-"""`strongroom agreement check | digest | model`: read an agreement, or make the model that it names.
+"""`strongroom agreement check | digest | model | diff | predecessor | approve`: read agreements, or make them.
 
 `check` and `digest` need the base install only; `model` imports torch when it is run.
 """
@@ -15,6 +15,7 @@ from protocol.agreement import Agreement, SiloTerms
 from protocol.agreement_render import render_model
 from protocol.agreement_terms import ModelTerms
 from protocol.fields import format_digest
+from strongroom.commands.agreement_succession import approve, diff, predecessor
 from strongroom.commands.failure import Failure, failing_in_words
 
 _PROTECTS_NOTHING = (
@@ -172,3 +173,7 @@ def _table(rows: list[tuple[str, ...]]) -> list[str]:
     return [
         ("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip() for row in rows
     ]
+
+
+for _succession in (diff, predecessor, approve):
+    command.add_command(_succession)

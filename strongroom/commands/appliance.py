@@ -8,7 +8,7 @@ import click
 
 from appliance.config import ApplianceConfig
 from appliance.places import Places, StoreUnusableError
-from appliance.supervisor import Exit, Output, Ready, Supervisor
+from appliance.supervisor import Exit, Handover, Output, Ready, Supervisor
 from protocol.agreement import Agreement
 from protocol.errors import ProtocolError
 from protocol.fields import format_digest
@@ -33,15 +33,28 @@ def command() -> None:
 @command.command(short_help="Run an appliance until told to stop.")
 @_CONFIG
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object each time that the appliance is ready.")
+@click.option("--successor", type=_FILE, help="End this federation for another agreement; needs --approvals.")
+@click.option(
+    "--approvals",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="A folder of the silos' NAME.approval files for the successor.",
+)
 @click.pass_context
-def serve(context: click.Context, file: Path, *, as_json: bool) -> None:
+def serve(context: click.Context, file: Path, successor: Path | None, approvals: Path | None, *, as_json: bool) -> None:
     """Run an appliance until SIGTERM or Ctrl-C, and start again what dies.
+
+    With --successor the log ends: silos cosign that, get the last model, and go on under the other agreement.
 
     Exits with 0 when told to stop, 2 if its files, ports or store can't be used, 3 if the enclave refuses to start
     (another agreement, a damaged or older store), 4 if a process keeps failing.
     """
     config = _read_config(file)
     agreement = _read_agreement(config)
+    if (successor is None) is not (approvals is None):
+        raise Failure("expected --successor and --approvals together, found one of them")
+    handover = None
+    if successor is not None and approvals is not None:
+        handover = Handover(successor=successor.absolute(), approvals=approvals.absolute())
     if agreement.simulated:
         click.secho(PROTECTS_NOTHING, fg="red", bold=True, err=True)
 
@@ -50,7 +63,7 @@ def serve(context: click.Context, file: Path, *, as_json: bool) -> None:
 
     output = Output(ready=say_ready, line=lambda line: click.echo(line, err=True))
     try:
-        ended = Supervisor(config, output).run()
+        ended = Supervisor(config, output, handover).run()
     except StoreUnusableError as error:
         raise Failure(str(error)) from error
     if ended is not Exit.ASKED:
