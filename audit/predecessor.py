@@ -142,8 +142,8 @@ def _cosigned(files: LogFiles, old: Agreement, key: VerifyingKey, index: int) ->
             continue
         return checkpoint
     raise SuccessionError(
-        f"the predecessor's log has ended, and no quorum has cosigned that: expected a checkpoint of over {index} entries "
-        f"by {old.log.cosigners} owners; leave its appliance running until its silos have been there"
+        f"the predecessor's log has ended, and no quorum has cosigned that: expected a checkpoint of over {index} "
+        f"entries by {old.log.cosigners} owners; leave its appliance running until its silos have been there"
     )
 
 

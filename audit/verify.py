@@ -327,6 +327,10 @@ class _Audit:
             "times: they are those of the appliance's own clock",
             "attempts by strangers to enrol: the enclave counts them and logs none",
         ]
+        if (before := agreement.predecessor) is not None:
+            lines.append(
+                f"the log before this one, of {format_digest(before.agreement)}, but for its end: --predecessor does"
+            )
         if without := [silo.name for silo in agreement.silos if not silo.needs_evidence]:
             lines.append(f"what code runs at {', '.join(without)}: the agreement asks no evidence of them")
         if agreement.simulated:

@@ -1,4 +1,4 @@
-"""What changed between two agreements, table by table, in the words of the file. Pure; for people, not for decisions."""
+"""What changed between two agreements, key by key, in the words of the file. Pure; for people, not for decisions."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -17,7 +17,9 @@ from torch import Tensor
 from appliance.enclave.machine import Enclave
 from appliance.enclave.ports import Ports
 from appliance.enclave.startup import start
+from appliance.enclave.succession import Successor
 from attestation.collect.platform import Platform, SimulatedPlatform
+from audit.log_files import LogFiles
 from audit.store import MemoryStore, Store
 from protocol.agreement import Agreement
 from protocol.errors import ProtocolError, RefusalCode, RefusedError
@@ -125,11 +127,18 @@ class MemoryFederation:
         tee: str = "simulated",
         silo_tee: str | None = None,
         platform: Callable[[bytes], Platform] = SimulatedPlatform,
+        agreement: Agreement | None = None,
+        predecessor: Store | None = None,
     ) -> None:
-        """`platform`: a machine's TEE for code with the given measurement."""
+        """`platform`: a machine's TEE for code with the given measurement. `agreement`: instead of the usual one.
+
+        `predecessor`: the store of the federation that the agreement succeeds.
+        """
         self.layout = layout_of(coordinates)
         self.platform = platform
-        self.agreement = agreement_for(
+        self.predecessor = predecessor
+        self.initial = initial_sections(self.layout)
+        self.agreement = agreement or agreement_for(
             self.layout,
             owners=owners or tuple(f"owner-{i}" for i in range(silos)),
             replace=replace,
@@ -144,8 +153,10 @@ class MemoryFederation:
         self.silos: dict[str, MemorySilo] = {}
         self.enclave = self.boot()
 
-    def boot(self, *, store: Store | None = None, measurement: bytes = MEASUREMENT) -> Enclave:
-        """Start an enclave on the store; every session is gone."""
+    def boot(
+        self, *, store: Store | None = None, measurement: bytes = MEASUREMENT, successor: Successor | None = None
+    ) -> Enclave:
+        """Start an enclave on the store; every session is gone. `successor`: end the log for it."""
         self.outbox.clear()
         self.enclave = start(
             agreement=self.agreement,
@@ -159,6 +170,8 @@ class MemoryFederation:
                 wake=lambda: None,
                 event=self.events.append,
             ),
+            predecessor=None if self.predecessor is None else LogFiles(self.predecessor),
+            successor=successor,
         )
         return self.enclave
 
@@ -240,7 +253,7 @@ class MemoryFederation:
     def send_initial(self, silo: MemorySilo) -> None:
         enrolled, state = silo.machine.enrolled, silo.machine.state
         _, name = seal_initial(
-            initial_sections(self.layout),
+            self.initial,
             boot_id=enrolled.boot_id,
             recipient=enrolled.keys.sealing_key,
             state=state,

@@ -132,8 +132,8 @@ def _what_is_known(config: SiloConfig, old: Agreement, new: Agreement) -> str:
         if entry.round == expected.rounds:
             if entry.model_out != expected.model:
                 raise SuccessionError(
-                    f"successor: [model] initial: expected the model of round {entry.round}, "
-                    f"{format_digest(entry.model_out)}, as this silo's receipt says, found {format_digest(expected.model)}"
+                    f"successor: [model] initial: expected {format_digest(entry.model_out)}, the model of round "
+                    f"{entry.round} in this silo's receipt, found {format_digest(expected.model)}"
                 )
             agreed = True
     if agreed:

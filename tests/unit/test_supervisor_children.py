@@ -40,6 +40,7 @@ class Run:
         script.chmod(0o755)
         config = ApplianceConfig(
             endorsements=None,
+            predecessor=None,
             agreement=self.folder / "federation.toml",
             layout=self.folder / "layout.json",
             store=self.folder / "store",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from audit.lineage import verify_predecessor
 from audit.log_files import LogFiles
 from audit.report import AuditReport, AuditVerdict, CheckState, Counts, Finding
 from audit.verify import verify as verify_log
@@ -20,6 +21,7 @@ from strongroom.commands.audit.progress import progress_bar
 from strongroom.commands.failure import failing_in_words
 
 _COLOURS = {AuditVerdict.PASS: "green", AuditVerdict.FAIL: "red", AuditVerdict.INCOMPLETE: "yellow"}
+_GRAVITY = (AuditVerdict.PASS, AuditVerdict.INCOMPLETE, AuditVerdict.FAIL)
 _MARKS = {
     CheckState.PASSED: "ok",
     CheckState.FAILED: "FAILED",
@@ -45,8 +47,17 @@ _SHOWN_FINDINGS = 20
     type=click.Path(path_type=Path, dir_okay=False),
     help="A checkpoint of this log that a silo or you have kept; repeatable. A log that was rolled back fails it.",
 )
+@click.option(
+    "--predecessor",
+    "predecessors",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="The log before this one, which the agreement succeeds; repeatable, from newer to older.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def command(store: Path, agreement_file: Path, kept_files: tuple[Path, ...], *, as_json: bool) -> None:
+def command(
+    store: Path, agreement_file: Path, kept_files: tuple[Path, ...], predecessors: tuple[Path, ...], *, as_json: bool
+) -> None:
     """Verify the log in STORE (an appliance's store, or a copy of its log directory) and replay its history.
 
     Exits with 0 for PASS, 1 for FAIL and 2 for INCOMPLETE, and names the first divergence or what is missing.
@@ -54,9 +65,23 @@ def command(store: Path, agreement_file: Path, kept_files: tuple[Path, ...], *, 
     with failing_in_words(), progress_bar() as progress:
         agreement = Agreement.parse(read(agreement_file), str(agreement_file))
         kept = {printable(str(file)): checkpoint(file) for file in kept_files}
-        report = verify_log(LogFiles.find(store), agreement, kept=kept, progress=progress)
-    click.echo(json.dumps(report.to_json(), indent=2) if as_json else _in_words(report))
-    sys.exit(report.exit_code)
+        files = LogFiles.find(store)
+        reports = [verify_log(files, agreement, kept=kept, progress=progress)]
+        for older in map(LogFiles.find, predecessors):
+            agreement, report = verify_predecessor(files, agreement, older, progress=progress)
+            reports.append(report)
+            files = older
+    if as_json:
+        click.echo(json.dumps(_json(reports), indent=2))
+    else:
+        click.echo("\n\n".join(_in_words(report) for report in reports))
+    sys.exit(max(reports, key=lambda report: _GRAVITY.index(report.verdict)).exit_code)
+
+
+def _json(reports: list[AuditReport]) -> dict[str, object]:
+    """The newest log's report, with those of the logs before it."""
+    newest, *older = (report.to_json() for report in reports)
+    return {**newest, "predecessors": older} if older else dict(newest)
 
 
 def _in_words(report: AuditReport) -> str:

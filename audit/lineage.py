@@ -1,0 +1,66 @@
+"""From a log to the one before it: the audit of a predecessor, held to the checkpoint that its successor began with.
+
+What leaf 0 of the newer log says of the older one is checked where the newer one is audited (`audit.succession`). This
+adds the older log itself, whole: it must hold that checkpoint, and so end as its successor says. Called by the audit's
+command; trusts what the newer agreement names by digest.
+"""
+
+from hashlib import sha256
+
+from audit.entries import LogGenesis, parse_entry
+from audit.inventory import Inventory
+from audit.log_files import LogFiles
+from audit.note import Checkpoint
+from audit.report import AuditReport
+from audit.resources import CHECKPOINT, object_name, tile_name
+from audit.store import MAXIMUM_READ_BYTES, StoreError
+from audit.succession import SuccessionProof
+from audit.tiles import Tile, parse_bundle
+from audit.verify import Progress, verify
+from protocol.agreement import Agreement
+from protocol.errors import MalformedError
+from protocol.succession import SuccessionError
+
+_END = "the end of this log, in its successor's first entry"
+
+
+def verify_predecessor(
+    newer: LogFiles, agreement: Agreement, older: LogFiles, *, progress: Progress | None = None
+) -> tuple[Agreement, AuditReport]:
+    """Audit the log that the newer one goes on from; returns its agreement and the verdict.
+
+    Raises `SuccessionError` if `agreement` has no predecessor, or the newer log lacks what names it; `StoreError`.
+    """
+    if agreement.predecessor is None:
+        raise SuccessionError(
+            f"the agreement of {agreement.log.origin} succeeds none: expected no log before it, found one given"
+        )
+    try:
+        old = Agreement.parse(_object(newer, agreement.predecessor.agreement), "the predecessor's agreement")
+        genesis = parse_entry(_first_entry(newer))
+        if not isinstance(genesis, LogGenesis) or genesis.predecessor is None:
+            raise SuccessionError("expected a first entry that names the predecessor's log, found another")
+        proof = SuccessionProof.parse(_object(newer, genesis.predecessor.proof))
+        end = Checkpoint.parse(proof.note.encode())
+    except MalformedError as error:
+        raise SuccessionError(f"what the log holds of its predecessor can't be read: {error}") from error
+    return old, verify(older, old, kept={_END: end}, progress=progress)
+
+
+def _first_entry(files: LogFiles) -> bytes:
+    """Leaf 0, unverified: the audit of this log has judged it."""
+    widths = [tile.width for tile in Inventory.take(files.listed()).tiles if tile.level is None and tile.index == 0]
+    if not widths:
+        raise SuccessionError(f"{CHECKPOINT}: expected a log with entries, found none")
+    bundle = Tile(level=None, index=0, width=max(widths))
+    return parse_bundle(files.read(tile_name(bundle), limit_bytes=MAXIMUM_READ_BYTES), width=bundle.width)[0]
+
+
+def _object(files: LogFiles, digest: bytes) -> bytes:
+    try:
+        data = files.read(object_name(digest), limit_bytes=MAXIMUM_READ_BYTES)
+    except StoreError as error:
+        raise SuccessionError(f"what the log holds of its predecessor is missing: {error}") from error
+    if sha256(data).digest() != digest:
+        raise SuccessionError(f"{object_name(digest)}: expected what its name says, found something else")
+    return data
