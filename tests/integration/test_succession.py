@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from audit_tampering import copy_of
 from memory_federation import MemoryFederation, signing_key
 from successions import NEW_ORIGIN, OLD_ORIGIN, approvals, ended, handover, successor_of, successor_text
 
