@@ -24,6 +24,7 @@ from attestation.snp.endorsements import Endorsements
 from audit.entries import parse_entry
 from audit.note import Checkpoint, Note
 from audit.proof import Receipt
+from audit.succession import SuccessionProof
 from audit.tiles import parse_bundle, parse_hash_tile
 from protocol.agreement import Agreement
 from protocol.agreement_tees import render_tee
@@ -35,8 +36,10 @@ from protocol.sealing import BlobHeader
 from protocol.sealing.geometry import read_prelude
 from protocol.session import parse_from_silo, parse_to_silo
 from protocol.signed import unverified_body
+from protocol.succession import Approval, read_approval, write_approval
 from protocol.update import UpdateMetadata
 
+_APPROVAL = Approval(silo="silo-0", predecessor=bytes(32), successor=bytes(32), rounds=1, model=bytes(32))
 VECTORS = Path(__file__).parent / "vectors" / "data"
 
 
@@ -162,6 +165,13 @@ def targets() -> dict[str, Target]:
         ),
         "checkpoint": Target(parse=Checkpoint.parse, allowed=ProtocolError, seeds=_files("tessera/log/checkpoint*")),
         "receipt": Target(parse=Receipt.parse, allowed=ProtocolError, seeds=_files("c2sp/tlog-proof*")),
+        "approval": Target(parse=Approval.parse, allowed=ProtocolError, seeds=(_APPROVAL.encode(),)),
+        "approval-file": Target(
+            parse=lambda data: read_approval(data, "silo-0.approval"),
+            allowed=ProtocolError,
+            seeds=(write_approval(_APPROVAL.encode()),),
+        ),
+        "succession-proof": Target(parse=SuccessionProof.parse, allowed=ProtocolError),
         "hash-tile": Target(
             parse=lambda data: parse_hash_tile(data, width=15),
             allowed=ProtocolError,
