@@ -53,6 +53,8 @@ from protocol.fields import format_digest
 from protocol.keys import VerifyingKey
 
 Progress = Callable[[int, int], None]
+Told = Callable[[int, Entry], None]
+"""Takes each entry, with its index, that follows from the ones before and whose evidence held."""
 
 _NAMES = {
     Line.AGREEMENT: "the log is of this agreement",
@@ -72,22 +74,30 @@ def verify(
     *,
     kept: Mapping[str, Checkpoint] = MappingProxyType({}),
     progress: Progress | None = None,
+    told: Told | None = None,
 ) -> AuditReport:
     """Audit one log.
 
     `kept`: checkpoints of this log that somebody has kept, by a name for the report: the log must still hold them,
-    which is how a roll-back shows. `progress` is told (entries done, entries in all) now and then. Raises `StoreError`
-    for a directory that can't be listed; whatever else is wrong with the store is in the report.
+    which is how a roll-back shows. `progress` is told (entries done, entries in all) now and then, `told` each
+    entry that holds. Raises `StoreError` for a directory that can't be listed; whatever else is wrong with the store is
+    in the report.
     """
-    return _Audit(files, agreement, kept, progress or (lambda done, total: None)).run()
+    return _Audit(files, agreement, kept, progress or (lambda done, total: None), told).run()
 
 
 class _Audit:
     def __init__(
-        self, files: LogFiles, agreement: Agreement, kept: Mapping[str, Checkpoint], progress: Progress
+        self,
+        files: LogFiles,
+        agreement: Agreement,
+        kept: Mapping[str, Checkpoint],
+        progress: Progress,
+        told: Told | None,
     ) -> None:
         self._agreement = agreement
         self._progress = progress
+        self._told = told
         self._findings = Findings()
         self._files = files
         # Names before contents: a log that grows meanwhile then has files that are not listed, and never the reverse.
@@ -246,6 +256,8 @@ class _Audit:
             self._divergence = error
             return False
         self._kinds[type(entry)] += 1
+        if self._told is not None:
+            self._told(index, entry)
         if isinstance(entry, RoundPublished):
             self._updates_used += len(entry.cohort)
         return True

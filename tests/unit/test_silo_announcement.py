@@ -165,7 +165,9 @@ class TestChecks:
 
     def test_4_an_entry_of_another_kind(self, appliance: FakeAppliance, machine: SiloMachine) -> None:
         appliance.append(SiloRefused(time=NOW, boot_id=appliance.boot_id, silo=SILO, code="busy", request=bytes(32)))
-        with pytest.raises(MalformedError, match=r"expected a round\.opened, log\.closed or log\.superseded entry, found silo\.refused"):
+        with pytest.raises(
+            MalformedError, match=r"expected a round\.opened, log\.closed or log\.superseded entry, found silo\.refused"
+        ):
             machine.handle(appliance.announcement(3))
 
     @pytest.mark.parametrize(
