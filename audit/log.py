@@ -52,14 +52,13 @@ from audit.resources import (
     read_bundle,
     read_checkpoint,
     read_checkpoint_at,
-    read_hash_tile,
     read_object,
     tile_name,
 )
 from audit.store import NotFound, Store, StoreError
+from audit.tiled_nodes import TiledNodes, tile_at
 from audit.tiles import (
     MAXIMUM_ENTRY_BYTES,
-    TILE_LEVELS,
     TILE_WIDTH,
     Tile,
     encode_bundle,
@@ -70,8 +69,6 @@ from protocol.errors import ProtocolError, SignatureError
 from protocol.keys import SigningKey
 
 __all__ = ["LogDamagedError", "LogExistsError", "LogReader", "LogStoppedError", "LogWriter"]
-
-_CACHED_TILES = 256
 
 
 class LogExistsError(ProtocolError):
@@ -152,7 +149,7 @@ class LogWriter:
         """An entry's bytes, checked against the tree; raises `LogDamagedError` if the store has changed them."""
         if not 0 <= index < self.size:
             raise ValueError(f"entry: expected an index below {self.size}, found {index}")
-        bundle = _tile_at(None, index, self.size)
+        bundle = tile_at(None, index, self.size)
         return self._checked(bundle, index, read_bundle(self._store, bundle, or_full=True)[index - bundle.start])
 
     def entries(self) -> Iterator[bytes]:
@@ -302,7 +299,7 @@ class LogReader:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._newest = read_checkpoint(store, CHECKPOINT)
-        self._tiles: dict[Tile, Tree] = {}
+        self._nodes = TiledNodes(store, self._newest.size)
 
     @property
     def size(self) -> int:
@@ -323,10 +320,7 @@ class LogReader:
 
     def entry(self, index: int) -> bytes:
         """An entry's bytes."""
-        if not 0 <= index < self.size:
-            raise ValueError(f"entry: expected an index below {self.size}, found {index}")
-        bundle = _tile_at(None, index, self.size)
-        return read_bundle(self._store, bundle, or_full=True)[index - bundle.start]
+        return self._nodes.entry(index)
 
     def entries(self, start: int = 0) -> Iterator[bytes]:
         """All entries from `start`, in order, one bundle in memory at a time."""
@@ -360,19 +354,7 @@ class LogReader:
 
     def node(self, level: int, index: int) -> bytes:
         """The hash of a complete subtree, out of the tile that holds its leaves (`merkle.Nodes`)."""
-        tile_level, height = divmod(level, TILE_LEVELS)
-        tile = _tile_at(tile_level, index << height, self.size >> (TILE_LEVELS * tile_level))
-        if tile not in self._tiles:
-            if len(self._tiles) == _CACHED_TILES:
-                del self._tiles[next(iter(self._tiles))]
-            self._tiles[tile] = Tree(read_hash_tile(self._store, tile, or_full=True))
-        return self._tiles[tile].node(height, index - (tile.start >> height))
-
-
-def _tile_at(level: int | None, position: int, count: int) -> Tile:
-    """The tile that holds a position in a level of `count` hashes (or entries)."""
-    index = position // TILE_WIDTH
-    return Tile(level=level, index=index, width=min(TILE_WIDTH, count - index * TILE_WIDTH))
+        return self._nodes.node(level, index)
 
 
 def _within(size: int | None, durable: int) -> int:

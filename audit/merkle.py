@@ -179,10 +179,47 @@ def verify_consistency(*, old: TreeHead, new: TreeHead, proof: Sequence[bytes]) 
             raise ProofError(f"consistency: two roots at size {old.size}: {old.root.hex()} and {new.root.hex()}")
         return
     # A complete old tree is its own first hash, which the proof therefore leaves out.
-    path = list(proof) if old.size & (old.size - 1) else [old.root, *proof]
+    path = proof if old.size & (old.size - 1) else [old.root, *proof]
+    old_found, new_found = _both_roots(old.size, new.size, path)
+    if old_found != old.root:
+        raise ProofError(f"consistency: expected the old root {old.root.hex()}, found {old_found.hex()}")
+    if new_found != new.root:
+        raise ProofError(f"consistency: expected the new root {new.root.hex()}, found {new_found.hex()}")
+
+
+def prefix_proof(nodes: Nodes, old_size: int, new_size: int) -> tuple[bytes, ...]:
+    """The hashes that both roots follow from: a consistency proof that stands on its own, without the old root.
+
+    It begins with the old tree's own root where a consistency proof leaves that out. `ValueError` unless
+    0 < old_size < new_size.
+    """
+    if not 0 < old_size < new_size:
+        raise ValueError(f"prefix: expected an old size of 1 to {new_size - 1}, found {old_size}")
+    proof = consistency_proof(nodes, old_size, new_size)
+    return proof if old_size & (old_size - 1) else (root_hash(nodes, old_size), *proof)
+
+
+def prefix_root(old_size: int, new: TreeHead, hashes: Sequence[bytes]) -> bytes:
+    """The root of the first `old_size` leaves of the one tree under `new`, out of a `prefix_proof`.
+
+    The positions of the hashes follow from the two sizes alone, and all of them enter the new root: whoever had other
+    hashes that lead to the same root would have a collision of SHA-256. So there is one answer for a root, and
+    `ProofError` for hashes that do not lead to it.
+    """
+    _check_hashes(hashes, hashes[1:])
+    if not 0 < old_size < new.size:
+        raise ProofError(f"prefix: expected an old size of 1 to {new.size - 1}, found {old_size}")
+    old_found, new_found = _both_roots(old_size, new.size, hashes)
+    if new_found != new.root:
+        raise ProofError(f"prefix: expected the new root {new.root.hex()}, found {new_found.hex()}")
+    return old_found
+
+
+def _both_roots(old_size: int, new_size: int, path: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """The roots that a consistency proof leads to, 0 < old < new; `path` begins with the lowest hash that both have."""
     if not path:
         raise ProofError("consistency: expected a proof, found none")
-    position, last = old.size - 1, new.size - 1
+    position, last = old_size - 1, new_size - 1
     while position & 1:
         position >>= 1
         last >>= 1
@@ -202,10 +239,7 @@ def verify_consistency(*, old: TreeHead, new: TreeHead, proof: Sequence[bytes]) 
         last >>= 1
     if last != 0:
         raise ProofError("consistency: expected a proof that ends at the root, found too few hashes")
-    if old_found != old.root:
-        raise ProofError(f"consistency: expected the old root {old.root.hex()}, found {old_found.hex()}")
-    if new_found != new.root:
-        raise ProofError(f"consistency: expected the new root {new.root.hex()}, found {new_found.hex()}")
+    return old_found, new_found
 
 
 def _split(leaves: int) -> int:

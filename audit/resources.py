@@ -11,10 +11,11 @@ writer, reader and recovery.
 
 import re
 from hashlib import sha256
+from typing import Protocol
 
 from audit.merkle import HASH_BYTES
 from audit.note import MAXIMUM_NOTE_BYTES, Checkpoint
-from audit.store import NotFound, Store
+from audit.store import MAXIMUM_READ_BYTES, NotFound, Store
 from audit.tiles import MAXIMUM_BUNDLE_BYTES, TILE_WIDTH, Tile, entry_bundles, parse_bundle, parse_hash_tile
 from protocol.errors import MalformedError, ProtocolError
 
@@ -23,6 +24,14 @@ CHECKPOINT = "log/checkpoint"
 CHECKPOINTS = "log/checkpoints/"
 TILES = "log/tile/"
 _CHECKPOINT_NAME = re.compile(r"log/checkpoints/(0|[1-9][0-9]{0,18})\.note", re.ASCII)
+
+
+class Readable(Protocol):
+    """What can be read by name: a store, or a log's files wherever they lie."""
+
+    def read(self, name: str, *, limit_bytes: int) -> bytes:
+        """A resource's bytes; raises `StoreError`, `NotFound` if there is no such name."""
+        ...
 
 
 class LogDamagedError(ProtocolError):
@@ -52,7 +61,7 @@ def checkpoint_sizes(store: Store) -> list[int]:
     return sorted(int(match[1]) for match in matches if match)
 
 
-def read_checkpoint(store: Store, name: str) -> Checkpoint:
+def read_checkpoint(store: Readable, name: str) -> Checkpoint:
     """A checkpoint, unverified; raises `LogDamagedError` if it is not one, `NotFound` if it is not there."""
     try:
         return Checkpoint.parse(store.read(name, limit_bytes=MAXIMUM_NOTE_BYTES))
@@ -60,7 +69,7 @@ def read_checkpoint(store: Store, name: str) -> Checkpoint:
         raise LogDamagedError(name, str(error)) from error
 
 
-def read_checkpoint_at(store: Store, size: int) -> Checkpoint:
+def read_checkpoint_at(store: Readable, size: int) -> Checkpoint:
     """As `read_checkpoint`, for one size."""
     checkpoint = read_checkpoint(store, checkpoint_name(size))
     if checkpoint.size != size:
@@ -68,7 +77,7 @@ def read_checkpoint_at(store: Store, size: int) -> Checkpoint:
     return checkpoint
 
 
-def read_bundle(store: Store, bundle: Tile, *, or_full: bool = False) -> list[bytes]:
+def read_bundle(store: Readable, bundle: Tile, *, or_full: bool = False) -> list[bytes]:
     """The entries of one bundle; with `or_full`, else the first ones of the full bundle that has superseded it."""
     name, data, width = _read_tile(store, bundle, or_full, MAXIMUM_BUNDLE_BYTES)
     try:
@@ -77,7 +86,7 @@ def read_bundle(store: Store, bundle: Tile, *, or_full: bool = False) -> list[by
         raise LogDamagedError(name, str(error)) from error
 
 
-def read_hash_tile(store: Store, tile: Tile, *, or_full: bool = False) -> list[bytes]:
+def read_hash_tile(store: Readable, tile: Tile, *, or_full: bool = False) -> list[bytes]:
     """The hashes of one tile; with `or_full`, else the first ones of the full tile that has superseded it."""
     name, data, width = _read_tile(store, tile, or_full, TILE_WIDTH * HASH_BYTES)
     try:
@@ -101,11 +110,11 @@ def read_first_entry(store: Store) -> bytes:
     return read_bundle(store, bundle, or_full=True)[0]
 
 
-def read_object(store: Store, digest: bytes) -> bytes:
+def read_object(store: Readable, digest: bytes) -> bytes:
     """An object, checked against its digest; raises `LogDamagedError` if it is missing or another."""
     name = object_name(digest)
     try:
-        data = store.read(name)
+        data = store.read(name, limit_bytes=MAXIMUM_READ_BYTES)
     except NotFound as error:
         raise LogDamagedError(name, "expected an object, found none") from error
     if sha256(data).digest() != digest:
@@ -113,7 +122,7 @@ def read_object(store: Store, digest: bytes) -> bytes:
     return data
 
 
-def _read_tile(store: Store, tile: Tile, or_full: bool, limit_bytes: int) -> tuple[str, bytes, int]:
+def _read_tile(store: Readable, tile: Tile, or_full: bool, limit_bytes: int) -> tuple[str, bytes, int]:
     """Name, bytes and width of what was found."""
     for candidate in (tile, tile.full) if or_full else (tile,):
         try:
