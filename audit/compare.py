@@ -7,12 +7,12 @@ neither, with what would be needed to tell.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
 from audit.accounts import Account
 from audit.agreed import log_key_of, quorum_of
-from audit.fraud import Fraud, FraudProof, Leaf, Leaves, NoFraudError, Prefix
+from audit.fraud import Fraud, FraudProof, Leaf, Leaves, NoFraudError, Prefix, with_lines_by
 from audit.merkle import ProofError, inclusion_proof, leaf_hash, prefix_proof, prefix_root, verify_inclusion
 from audit.note import Checkpoint, VerifierKey
 from audit.proof import Receipt
@@ -75,6 +75,7 @@ class _Comparing:
         self._accounts = (one, other)
         self._agreement = agreement
         self._quorum = quorum_of(agreement)
+        self._cosigners = [cosigner.key for cosigner in self._quorum.cosigners]
         self._problems = [*one.problems, *other.problems]
         self._vouchers: dict[bytes, Voucher] = {}
         for voucher in (*one.vouchers, *other.vouchers, *vouchers):
@@ -137,9 +138,7 @@ class _Comparing:
                 return
 
     def _authentic(self, account: Account, checkpoint: Checkpoint) -> _Head | None:
-        known = {_signer(key) for key in (*self._keys, *(cosigner.key for cosigner in self._quorum.cosigners))}
-        lines = tuple(line for line in checkpoint.note.signatures if line.signer in known)
-        checkpoint = replace(checkpoint, note=replace(checkpoint.note, signatures=lines))
+        checkpoint = with_lines_by(checkpoint, (*self._keys, *self._cosigners))
         if checkpoint.origin != self._agreement.log.origin:
             return None
         try:
@@ -243,12 +242,12 @@ class _Comparing:
         keys = [key for key in self._keys if key.public in shared][:1]
         known = None
         if keys:
-            first, second = (_only(head.checkpoint, keys, self._keys) for head in (found.first, found.second))
+            first, second = (self._of(keys, head) for head in (found.first, found.second))
             if len(found.first.owners | found.second.owners) <= self._agreement.log.faulty:
                 same = [head for head in heads if keys[0].public in head.keys]
                 most = max(same, key=lambda head: len(head.owners), default=None)
                 if most is not None and most.owners:
-                    known = _text(_only(most.checkpoint, keys, self._keys))
+                    known = _text(self._of(keys, most))
         else:
             first, second = found.first.checkpoint, found.second.checkpoint
             keys = [key for key in self._keys if key.public in found.first.keys | found.second.keys]
@@ -261,6 +260,10 @@ class _Comparing:
             leaves=found.leaves,
             known=known,
         )
+
+    def _of(self, keys: list[VerifierKey], head: _Head) -> Checkpoint:
+        """Without the lines of log keys that don't matter."""
+        return with_lines_by(head.checkpoint, (*keys, *self._cosigners))
 
     # No contradiction
 
@@ -329,13 +332,6 @@ def _leaf(head: _Head, index: int) -> Leaf | None:
 
 def _included(leaf: Leaf, index: int, checkpoint: Checkpoint) -> None:
     verify_inclusion(leaf=leaf_hash(leaf.entry), index=index, proof=leaf.hashes, head=checkpoint.head)
-
-
-def _only(checkpoint: Checkpoint, keys: Sequence[VerifierKey], all_keys: Sequence[VerifierKey]) -> Checkpoint:
-    """Without the lines of those log keys that don't matter."""
-    dropped = {_signer(key) for key in all_keys} - {_signer(key) for key in keys}
-    lines = tuple(line for line in checkpoint.note.signatures if line.signer not in dropped)
-    return replace(checkpoint, note=replace(checkpoint.note, signatures=lines))
 
 
 def _signer(key: VerifierKey) -> tuple[str, bytes]:

@@ -26,7 +26,8 @@ What convicts (record 28 says why, and what does not):
 Called by `audit compare` (which writes none that does not verify), by silos, and by `audit verify-fraud`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from hashlib import sha256
 
@@ -158,6 +159,13 @@ class FraudProof(Record, kind="fraud", limit_bytes=MAXIMUM_FRAUD_BYTES):
             raise NoFraudError(f"the file's agreement: {error}") from error
         except (MalformedError, SignatureError, ProofError, QuorumError, NotVouchedError) as error:
             raise NoFraudError(printable(str(error))) from error
+
+
+def with_lines_by(checkpoint: Checkpoint, keys: Iterable[VerifierKey]) -> Checkpoint:
+    """The checkpoint with the signature lines of these keys alone, as fraud proofs hold it."""
+    signers = {(key.name, key.key_id) for key in keys}
+    lines = tuple(line for line in checkpoint.note.signatures if line.signer in signers)
+    return replace(checkpoint, note=replace(checkpoint.note, signatures=lines))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from audit.agreed import log_key_of
 from audit.entries import SiloAdmitted, parse_entry
 from audit.note import Checkpoint
 from audit.proof import Receipt
+from audit.vouching import Voucher
 from protocol.agreement import Agreement, mismatch
 from protocol.appraisal import appraise_appliance
 from protocol.credentials import CredentialKey, new_credential_key
@@ -68,9 +69,13 @@ class Party(Secret):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class _Asked(Secret):
-    """What the request bound: the welcome that it answers, the keys that it named, the digest of its signed bytes."""
+    """What the request bound: the welcome that it answers, the keys that it named, the digest of its signed bytes.
+
+    `appraised_at`: the unix time at which the welcome's evidence held.
+    """
 
     welcome: Welcome
+    appraised_at: int
     sealing: SealingKey
     credential: CredentialKey
     request: bytes
@@ -130,14 +135,15 @@ class Dialog:
             )
         # 6
         report_data = welcome.expected_report_data(self._nonce)
-        appraise_appliance(welcome.evidence, party.agreement, report_data, max(now, party.state.cosigned_at))
+        appraised_at = max(now, party.state.cosigned_at)
+        appraise_appliance(welcome.evidence, party.agreement, report_data, appraised_at)
         # 7
         checkpoint = Checkpoint.parse(welcome.checkpoint.encode())
         party.witness.require_log(welcome.keys.log_key, checkpoint)
         # 8
         log_key = log_key_of(party.agreement, welcome.keys.log_key)
         party.witness.observe(checkpoint, log_key, at_least=self._known_size)
-        return self._request(welcome)
+        return self._request(welcome, appraised_at)
 
     def admitted(self, message: bytes, now: int) -> Enrolled:
         """Check the `Admitted`, keep its receipt, and pin the log at the first enrolment.
@@ -174,7 +180,7 @@ class Dialog:
             ),
         )
 
-    def _request(self, welcome: Welcome) -> bytes:
+    def _request(self, welcome: Welcome, appraised_at: int) -> bytes:
         party = self._party
         sealing, credential = SealingKey(party.random(SEALING_SEED_BYTES)), new_credential_key()
         enrol = Enrol(
@@ -192,7 +198,13 @@ class Dialog:
             enrol = replace(enrol, evidence=_evidence(party.platform, enrol.expected_report_data()))
         # Ed25519 is deterministic: these are the bytes that `seal_enrolment` signs, and that the log keeps.
         signed = sign_message(party.identity, ENROL_LABEL, enrol.encode())
-        self._asked = _Asked(welcome=welcome, sealing=sealing, credential=credential, request=sha256(signed).digest())
+        self._asked = _Asked(
+            welcome=welcome,
+            appraised_at=appraised_at,
+            sealing=sealing,
+            credential=credential,
+            request=sha256(signed).digest(),
+        )
         return seal_enrolment(enrol, party.identity, welcome.keys.sealing_key)
 
     def _require_receipt(self, admitted: Admitted, asked: _Asked) -> None:
@@ -208,6 +220,8 @@ class Dialog:
         ):
             raise _other_entry(party.silo, entry.KIND)
         party.witness.observe(receipt.checkpoint, log_key, at_least=self._known_size)
+        party.state.keep_voucher(Voucher.of_welcome(asked.welcome, time=asked.appraised_at))
+        # A crash here has pinned nothing; the voucher is as good as the next one.
         if party.state.log_key is None:
             # Not the receipt's checkpoint: the round that is open now may stand on an older one.
             party.state.pin(asked.welcome.keys.log_key)

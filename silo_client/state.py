@@ -19,6 +19,7 @@ from hashlib import sha256
 
 from audit.note import Checkpoint
 from audit.store import NotFound, Store, StoreSource
+from audit.vouching import Voucher
 from protocol.errors import MalformedError, ProtocolError
 from protocol.keys import VerifyingKey
 from protocol.record import Bytes, Count, Digest, Id16, Id32, Key32, Name, Note, Record, Text
@@ -275,6 +276,22 @@ class SiloState:
         for file, data in files.items():
             self._store.write(f"{folder}/{file}", data)
         return folder
+
+    def keep_voucher(self, voucher: Voucher) -> None:
+        """Keep what vouches for a log key, the first for each key: a fraud proof needs it."""
+        name = self._voucher_name(voucher.log_key)
+        if not self._store.exists(name):
+            self._store.write(name, voucher.encode())
+
+    def voucher(self, key: VerifyingKey) -> Voucher | None:
+        """What vouches for a log key; None if it isn't kept, or no longer what was written."""
+        try:
+            return Voucher.parse(self._store.read(self._voucher_name(key)))
+        except (NotFound, MalformedError):
+            return None
+
+    def _voucher_name(self, key: VerifyingKey) -> str:
+        return self.path(f"log-keys/{key.raw.hex()}.json")
 
     def receipts(self) -> list[str]:
         """Names of the receipts, in order."""

@@ -2,7 +2,8 @@
 
 It believes nothing but the log key that evidence vouched for and the head that it persisted itself. A checkpoint
 counts as newer only with a consistency proof from that head, and the new head is durable before a cosignature leaves.
-What does not fit convicts somebody: both notes are kept as files, and the silo stops. Pure but for the state's store.
+What does not fit stops the silo, and both notes are kept as files; where they convict (`silo_client.conviction`), a
+fraud proof beside them shows it to anybody. Pure but for the state's store.
 
 Numbered checks, repeated below:
 
@@ -21,6 +22,7 @@ from protocol.agreement import Agreement
 from protocol.errors import Refusal, RefusalCode, RefusedError
 from protocol.keys import SigningKey, VerifyingKey
 from protocol.session import Consistency, Cosigned, CosignRequest
+from silo_client.conviction import FILE, convicting
 from silo_client.state import SiloState
 
 _NOTHING = TreeHead(size=0, root=EMPTY_ROOT)
@@ -44,7 +46,7 @@ class Witness:
         self._identity = identity
         self._state = state
         # Heads that were verified to lie on the way to the persisted one, by size.
-        self._passed: dict[int, bytes] = {}
+        self._passed: dict[int, Checkpoint] = {}
 
     @property
     def log_key(self) -> VerifierKey:
@@ -86,9 +88,9 @@ class Witness:
         if checkpoint.size < at_least:
             raise self._rolled_back(checkpoint, head)
         # 3
-        known = head.root if checkpoint.size == head.size else self._passed.get(checkpoint.size, checkpoint.root)
-        if checkpoint.root != known:
-            raise self._forked(checkpoint, f"another tree of the same {checkpoint.size} entries")
+        known = head if checkpoint.size == head.size else self._passed.get(checkpoint.size, checkpoint)
+        if checkpoint.root != known.root:
+            raise self._forked(checkpoint, f"another tree of the same {checkpoint.size} entries", known)
 
     def follow(self, checkpoint: Checkpoint, consistency: Consistency) -> Checkpoint:
         """The head after this checkpoint, once it is shown to lie on the same history; persists nothing.
@@ -106,7 +108,7 @@ class Witness:
 
     def passed(self, checkpoint: Checkpoint) -> None:
         """Remember a followed checkpoint, so that messages that crossed it on the way are not taken for a fork."""
-        self._passed[checkpoint.size] = checkpoint.root
+        self._passed[checkpoint.size] = bare(checkpoint, self.log_key)
 
     def cosign(self, request: CosignRequest, *, now: int) -> Cosigned:
         """Verify, persist the new head, and only then sign.
@@ -119,6 +121,9 @@ class Witness:
         head = self._state.head
         # 2. A witness signs nothing smaller than its head, not even what it signed before.
         if head is not None and checkpoint.size < head.size:
+            known = self._passed.get(checkpoint.size, checkpoint)
+            if known.root != checkpoint.root:
+                raise self._forked(checkpoint, f"another tree of the same {checkpoint.size} entries", known)
             raise self._rolled_back(checkpoint, head)
         self.follow(checkpoint, request.consistency)
         time = max(now, self._state.cosigned_at, 1)
@@ -132,14 +137,15 @@ class Witness:
         if checkpoint.size == head.size:
             # 3
             if checkpoint.root != head.root:
-                raise self._forked(checkpoint, f"another tree of the same {head.size} entries")
+                raise self._forked(checkpoint, f"another tree of the same {head.size} entries", head)
             return
         known = self._passed.get(checkpoint.size)
         if known is None:
             # 2
             raise self._rolled_back(checkpoint, head)
-        if known != checkpoint.root:
-            raise self._forked(checkpoint, f"another tree of {checkpoint.size} entries than the one it showed before")
+        if known.root != checkpoint.root:
+            found = f"another tree of {checkpoint.size} entries than the one it showed before"
+            raise self._forked(checkpoint, found, known)
 
     def _require_extension(self, checkpoint: Checkpoint, head: Checkpoint | None, consistency: Consistency) -> None:
         # 4
@@ -151,9 +157,8 @@ class Witness:
                 )
             verify_consistency(old=old, new=checkpoint.head, proof=consistency.hashes)
         except ProofError as error:
-            raise self._forked(
-                checkpoint, f"{checkpoint.size} entries that are not shown to extend it ({error})"
-            ) from error
+            found = f"{checkpoint.size} entries that are not shown to extend it ({error})"
+            raise self._forked(checkpoint, found, head, consistency) from error
 
     def _rolled_back(self, checkpoint: Checkpoint, head: Checkpoint) -> LogBrokenError:
         return self._broken(
@@ -161,27 +166,53 @@ class Witness:
             expected=f"a log of at least the {head.size} entries that this silo has seen",
             found=f"one of {checkpoint.size}",
             remedy="the appliance runs on an older copy of its store: restore the newest one",
+            remark="an older head by itself convicts nobody",
             theirs=checkpoint,
         )
 
-    def _forked(self, checkpoint: Checkpoint, found: str) -> LogBrokenError:
+    def _forked(
+        self, theirs: Checkpoint, found: str, ours: Checkpoint | None, consistency: Consistency | None = None
+    ) -> LogBrokenError:
         head = self._state.head
+        proof = None if ours is None else convicting(self._agreement, self._state, ours, theirs, consistency)
+        if proof is None:
+            remedy = "stop, and hold ours.note against its store: strongroom audit compare"
+            remark = "the notes alone convict nobody"
+        else:
+            remedy = f"stop, and send {FILE} to the other silos, who check it: strongroom audit verify-fraud"
+            remark = "it convicts the log's key"
         return self._broken(
             RefusalCode.LOG_FORKED,
             expected=f"a log that extends the {0 if head is None else head.size} entries that this silo has seen",
             found=found,
-            remedy="the appliance shows two histories: stop, and compare the kept notes with the other silos",
-            theirs=checkpoint,
+            remedy=f"the appliance shows two histories: {remedy}",
+            remark=remark,
+            theirs=theirs,
+            ours=ours,
+            proof=proof,
         )
 
     def _broken(
-        self, code: RefusalCode, *, expected: str, found: str, remedy: str, theirs: Checkpoint
+        self,
+        code: RefusalCode,
+        *,
+        expected: str,
+        found: str,
+        remedy: str,
+        theirs: Checkpoint,
+        remark: str = "",
+        ours: Checkpoint | None = None,
+        proof: bytes | None = None,
     ) -> LogBrokenError:
         files = {"theirs.note": theirs.encode()}
-        if self._state.head is not None:
-            files["ours.note"] = self._state.head.encode()
+        ours = ours or self._state.head
+        if ours is not None:
+            files["ours.note"] = ours.encode()
+        if proof is not None:
+            files[FILE] = proof
         evidence = self._state.keep_evidence(f"{code}-{theirs.size}-{theirs.root.hex()[:16]}", files)
-        refusal = Refusal(code=code, expected=expected, found=found, remedy=f"{remedy} (both are kept in {evidence})")
+        kept = f"kept in {evidence}; {remark}" if remark else f"kept in {evidence}"
+        refusal = Refusal(code=code, expected=expected, found=found, remedy=f"{remedy} ({kept})")
         return LogBrokenError(refusal, evidence, theirs.size)
 
 

@@ -138,7 +138,7 @@ def test_a_fork_is_declined_and_both_notes_are_kept(
         fork.append(fork.opened())
     step = declined(machine, fork.cosign_request(3))
     assert step.error.refusal.code is RefusalCode.LOG_FORKED
-    assert "both are kept in" in str(step.error)
+    assert "(kept in " in str(step.error)
     notes = {Path(name).name: Checkpoint.parse(store.read(name)) for name in store.list(step.error.evidence + "/")}
     assert notes["theirs.note"].size == fork.log.size
     assert notes["ours.note"].size == 3
