@@ -53,7 +53,7 @@ class LazyGroup(click.Group):
         """Import one subcommand."""
         if cmd_name not in self.commands_help:
             return None
-        command: click.Command = importlib.import_module(f"{self._package}.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"{self._package}.{cmd_name.replace('-', '_')}").command
         return command
 
     def invoke(self, ctx: click.Context) -> object:

@@ -1,6 +1,7 @@
-"""`strongroom silo init | enroll | train | status | receipts`: take part in a federation.
+"""`strongroom silo init | enroll | train | status | head | receipts`: take part in a federation.
 
-`init`, `status` and `receipts` need the base install only; `enroll` and `train` import torch and grpc when they run.
+`init`, `status`, `head` and `receipts` need the base install only; `enroll` and `train` import torch and grpc when
+they run.
 """
 
 import json
@@ -141,6 +142,23 @@ def status(file: Path, *, as_json: bool) -> None:
         "simulated": agreement.simulated,
     }
     click.echo(json.dumps(found, indent=2) if as_json else _table({key: _shown(item) for key, item in found.items()}))
+
+
+@command.command(short_help="Print the newest head of the log that this silo has seen.")
+@_CONFIG
+def head(file: Path) -> None:
+    """Print the newest checkpoint that this silo has verified, a signed note, for `audit verify --head` and `compare`.
+
+    It carries the log's signature alone. Nobody is asked.
+    """
+    with silo_failing_in_words():
+        config = SiloConfig.load(file)
+        agreement = SiloFiles.load(config).agreement
+        say_if_simulated(agreement)
+        newest = _state(config, agreement).head
+    if newest is None:
+        raise Failure(f"{config.name}: expected a head of the log, found none yet: it has cosigned nothing")
+    click.echo(newest.encode().decode(), nl=False)
 
 
 @command.command(short_help="List the receipts that this silo keeps.")

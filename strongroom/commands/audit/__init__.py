@@ -9,6 +9,10 @@ command = LazyGroup(
         "verify": "Verify every byte of STORE's log, and replay it.",
         "report": "Verify STORE's log, and write what it tells as one HTML page.",
         "show": "Print the entries of STORE's log, unverified.",
+        "prove": "Print a receipt for entry INDEX of STORE's log.",
+        "check-receipt": "Check that ENTRY is in the log, by its RECEIPT.",
+        "compare": "Hold A against B; write a fraud proof if they contradict.",
+        "verify-fraud": "Check a fraud proof; 0 means that the fraud is proved.",
     },
     help="Verify a federation's log offline, or read it.",
 )

@@ -3,17 +3,22 @@
 from pathlib import Path
 
 from audit.note import Checkpoint
+from audit.store import MAXIMUM_READ_BYTES
 from protocol.agreement_toml import printable
 from protocol.errors import MalformedError
 from strongroom.commands.failure import Failure
 
 
-def read(file: Path) -> bytes:
+def read(file: Path, *, limit_bytes: int = MAXIMUM_READ_BYTES) -> bytes:
     """A file's bytes; raises `Failure`."""
     try:
-        return file.read_bytes()
+        with file.open("rb") as stream:
+            data = stream.read(limit_bytes + 1)
     except OSError as error:
         raise Failure(f"{file}: expected a readable file, found {error.strerror or error}") from error
+    if len(data) > limit_bytes:
+        raise Failure(f"{file}: expected at most {limit_bytes} bytes, found more")
+    return data
 
 
 def checkpoint(file: Path) -> Checkpoint:

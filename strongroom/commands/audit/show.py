@@ -1,9 +1,10 @@
 """`strongroom audit show`: the entries as they are stored, unverified."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
@@ -11,39 +12,82 @@ from audit.entries import Entry, UnknownEntryError, parse_entry
 from audit.evidence import LATEST_TIME
 from audit.inventory import Inventory
 from audit.log_files import LogFiles
-from audit.note import MAXIMUM_NOTE_BYTES, Checkpoint
-from audit.resources import CHECKPOINT, checkpoint_name, tile_name
-from audit.store import MAXIMUM_READ_BYTES
-from audit.tiles import Tile, entry_bundles, parse_bundle
+from audit.resources import CHECKPOINT, checkpoint_name, read_bundle, read_checkpoint
+from audit.selection import Selection, parse_moment, parse_range
+from audit.tiles import entry_bundles
 from protocol.agreement_toml import printable
 from protocol.errors import MalformedError
 from strongroom.commands.failure import Failure, failing_in_words
 
+Parsed = TypeVar("Parsed")
+
 
 @click.command(short_help="Print the entries of STORE's log, unverified.")
 @click.argument("store", type=click.Path(path_type=Path))
+@click.option("--kind", "kinds", multiple=True, help="Only entries of this kind (round.published, say); repeatable.")
+@click.option("--silo", help="Only entries about this silo, or with it in their cohort.")
+@click.option("--round", "number", type=click.IntRange(0), help="Only entries of this round.")
+@click.option(
+    "--since", help="Only entries from this time on: ISO 8601 (UTC unless it says otherwise) or unix seconds."
+)
+@click.option("--until", help="Only entries before this time.")
+@click.option("--entries", "numbers", help="Only entries A..B, both included; A.. and ..B will do.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line: index and entry.")
-def command(store: Path, *, as_json: bool) -> None:
-    """Print the entries of the log in STORE as they are stored. Nothing is verified: that is what `verify` is for."""
+def command(
+    store: Path,
+    kinds: tuple[str, ...],
+    silo: str | None,
+    number: int | None,
+    since: str | None,
+    until: str | None,
+    numbers: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Print the entries of the log in STORE as they are stored. Nothing is verified: that is what `verify` is for.
+
+    Filters are joined: an entry is shown if all of them hold.
+    """
     with failing_in_words():
-        for index, data in enumerate(_entries(LogFiles.find(store))):
+        first, last = (0, None) if numbers is None else _option("--entries", parse_range, numbers)
+        selection = Selection(
+            first=first,
+            last=last,
+            kinds=frozenset(kinds),
+            silo=silo,
+            round=number,
+            since=None if since is None else _option("--since", parse_moment, since),
+            until=None if until is None else _option("--until", parse_moment, until),
+        )
+        shown = 0
+        for index, data in _entries(LogFiles.find(store), selection):
             click.echo(_as_json_line(index, data) if as_json else _as_row(index, data))
+            shown += 1
+    if not shown:
+        click.echo("no entry matches", err=True)
 
 
-def _entries(files: LogFiles) -> Iterator[bytes]:
-    """The entries under the newest checkpoint, bundle by bundle, unverified."""
+def _option(name: str, parse: Callable[[str], Parsed], text: str) -> Parsed:
+    try:
+        return parse(text)
+    except MalformedError as error:
+        raise Failure(f"{name}: {error}") from error
+
+
+def _entries(files: LogFiles, selection: Selection) -> Iterator[tuple[int, bytes]]:
+    """The selected entries under the newest checkpoint, one bundle in memory at a time, unverified."""
     inventory = Inventory.take(files.listed())
     if not (inventory.has_checkpoint or inventory.notes):
         raise Failure(f"{CHECKPOINT}: expected a checkpoint, found none")
     name = CHECKPOINT if inventory.has_checkpoint else checkpoint_name(inventory.notes[-1])
-    size = Checkpoint.parse(files.read(name, limit_bytes=MAXIMUM_NOTE_BYTES)).size
-    for bundle in entry_bundles(size):
-        source: Tile = bundle if bundle in inventory.tiles else bundle.full
-        data = files.read(tile_name(source), limit_bytes=MAXIMUM_READ_BYTES)
-        try:
-            yield from parse_bundle(data, width=source.width)[: bundle.width]
-        except MalformedError as error:
-            raise MalformedError(f"{tile_name(source)}: {error}") from error
+    size = read_checkpoint(files, name).size
+    end = size if selection.last is None else min(size, selection.last + 1)
+    for bundle in entry_bundles(size, old_size=min(selection.first, size)):
+        if bundle.start >= end:
+            return
+        for index, data in enumerate(read_bundle(files, bundle, or_full=True), bundle.start):
+            if selection.first <= index < end and data in selection:
+                yield index, data
 
 
 def _as_json_line(index: int, data: bytes) -> str:
