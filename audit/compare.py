@@ -6,7 +6,7 @@ verified; and a fraud proof is handed out only after `FraudProof.verify` has acc
 neither, with what would be needed to tell.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -99,10 +99,8 @@ class _Comparing:
                     _included(Leaf(entry=entry, hashes=receipt.proof), receipt.index, receipt.checkpoint)
                 except ProofError as error:
                     return _unknown(f"{account.name}: the entry is not the one that its receipt is for ({error})")
-        found = list(self._contradictions(*chosen))
-        if found:
-            return self._convict(found, [head for heads in chosen for head in heads])
-        return self._related(chosen[0][0], chosen[1][0])
+        convicted = self._convict(self._contradictions(*chosen), [head for heads in chosen for head in heads])
+        return convicted or self._related(chosen[0][0], chosen[1][0])
 
     def _believe(self, voucher: Voucher) -> None:
         if voucher.log_key.raw in self._vouchers:
@@ -164,14 +162,14 @@ class _Comparing:
     # Contradictions
 
     def _contradictions(self, ours: list[_Head], theirs: list[_Head]) -> Iterator[_Contradicting]:
+        """The newest first, and all that there are only if the reader goes on."""
         one, other = self._accounts
-        for size in one.by_size.keys() & other.by_size.keys():
-            pair = [self._authentic(account, account.by_size[size]) for account in self._accounts]
-            if pair[0] is not None and pair[1] is not None and pair[0].checkpoint.root != pair[1].checkpoint.root:
-                yield _Contradicting(first=pair[0], second=pair[1])
         for ours_head in ours:
             for theirs_head in theirs:
                 first, second = sorted((ours_head, theirs_head), key=lambda head: head.size)
+                leaves = None if first.keys & second.keys else _first_leaves(first, second)
+                if leaves is not None:
+                    yield _Contradicting(first=first, second=second, leaves=leaves)
                 if first.size == second.size and first.checkpoint.root != second.checkpoint.root:
                     yield _Contradicting(first=first, second=second)
                 hashes = _prefix(first, second)
@@ -179,9 +177,12 @@ class _Comparing:
                     first.checkpoint.root
                 ):
                     yield _Contradicting(first=first, second=second, prefix=Prefix(hashes=hashes))
-                leaves = _first_leaves(first, second)
-                if leaves is not None and not first.keys & second.keys:
-                    yield _Contradicting(first=first, second=second, leaves=leaves)
+        for size in sorted(one.by_size.keys() & other.by_size.keys(), reverse=True):
+            if one.by_size[size].root == other.by_size[size].root:
+                continue
+            pair = [self._authentic(account, account.by_size[size]) for account in self._accounts]
+            if pair[0] is not None and pair[1] is not None:
+                yield _Contradicting(first=pair[0], second=pair[1])
         for receipt, entry in one.entries:
             yield from self._entries(receipt, entry, one, other, theirs)
         for receipt, entry in other.entries:
@@ -208,27 +209,22 @@ class _Comparing:
                 leaves = Leaves(index=receipt.index, first=first.leaf, second=second.leaf)
                 yield _Contradicting(first=authentic[0], second=authentic[1], leaves=leaves)
 
-    def _convict(self, found: list[_Contradicting], heads: list[_Head]) -> Comparison:
-        """The best proof: one that shows whose log it is, else any; else why it convicts nobody."""
+    def _convict(self, found: Iterable[_Contradicting], heads: list[_Head]) -> Comparison | None:
+        """The best proof: one that shows whose log it is, else any; else why it convicts nobody. None if none is."""
         best: tuple[FraudProof, Fraud] | None = None
-        why = ""
+        nobody: Comparison | None = None
         for each in found:
             proof = self._proof(each, heads)
             try:
                 fraud = proof.verify(self._agreement)
             except NoFraudError as error:
-                why = why or str(error)
+                nobody = nobody or _convicts_nobody(each, str(error))
                 continue
             best = best if best is not None and not fraud.identified else (proof, fraud)
             if fraud.identified:
                 break
         if best is None:
-            first, second = found[0].first, found[0].second
-            sentence = (
-                f"{first.account.name} ({first.size} entries) and {second.account.name} ({second.size} entries) are "
-                f"two histories; this convicts nobody: {why}"
-            )
-            return Comparison(relation=Relation.CONTRADICTION, sentence=sentence, sizes=(first.size, second.size))
+            return nobody
         return Comparison(
             relation=Relation.CONTRADICTION,
             sentence=best[1].sentence,
@@ -340,6 +336,15 @@ def _signer(key: VerifierKey) -> tuple[str, bytes]:
 
 def _text(checkpoint: Checkpoint) -> str:
     return checkpoint.encode().decode()
+
+
+def _convicts_nobody(found: _Contradicting, why: str) -> Comparison:
+    first, second = found.first, found.second
+    sentence = (
+        f"{first.account.name} ({first.size} entries) and {second.account.name} ({second.size} entries) are two "
+        f"histories; this convicts nobody: {why}"
+    )
+    return Comparison(relation=Relation.CONTRADICTION, sentence=sentence, sizes=(first.size, second.size))
 
 
 def _unknown(sentence: str) -> Comparison:

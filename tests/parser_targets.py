@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agreement_examples import good_agreement
+from audit_forgery import HONEST
+from forked_logs import account, forked
 from memory_federation import MemoryFederation
 from synthetic_snp import revocation_list
 
@@ -21,11 +23,15 @@ from attestation.recognise import endorsements_in, recognise
 from attestation.simulated.reference_values import simulated_reference_values
 from attestation.snp.cert_table import CertTable, TableEntry
 from attestation.snp.endorsements import Endorsements
+from audit.compare import compare
 from audit.entries import parse_entry
+from audit.fraud import FraudProof
 from audit.note import Checkpoint, Note
 from audit.proof import Receipt
+from audit.selection import Selection, parse_moment, parse_range
 from audit.succession import SuccessionProof
 from audit.tiles import parse_bundle, parse_hash_tile
+from audit.vouching import Voucher
 from protocol.agreement import Agreement
 from protocol.agreement_tees import render_tee
 from protocol.enrolment import Admitted, Enrol, Hello, Welcome
@@ -126,6 +132,11 @@ def _spoken() -> dict[str, tuple[bytes, ...]]:
     return {name: tuple(messages[-8:]) for name, messages in said.items()}
 
 
+def _fraud_proof() -> bytes:
+    compared = compare(account(HONEST), account(forked(20, HONEST.until(30))), HONEST.agreement)
+    return b"" if compared.proof is None else compared.proof.encode_file()
+
+
 def targets() -> dict[str, Target]:
     """All of them, by name."""
     spoken = _spoken()
@@ -172,6 +183,26 @@ def targets() -> dict[str, Target]:
             seeds=(write_approval(_APPROVAL.encode()),),
         ),
         "succession-proof": Target(parse=SuccessionProof.parse, allowed=ProtocolError),
+        "fraud-proof": Target(
+            parse=lambda data: FraudProof.parse_file(data).verify(None), allowed=ProtocolError, seeds=(_fraud_proof(),)
+        ),
+        "fraud-proof-body": Target(
+            parse=lambda data: FraudProof.parse(data).verify(None),
+            allowed=ProtocolError,
+            seeds=(_fraud_proof().partition(b"\n")[2],),
+        ),
+        "log-key-voucher": Target(
+            parse=Voucher.parse, allowed=ProtocolError, seeds=tuple(item.encode() for item in account(HONEST).vouchers)
+        ),
+        "entry-range": Target(parse=lambda data: parse_range(data.decode("latin-1")), allowed=ProtocolError),
+        "moment": Target(
+            parse=lambda data: parse_moment(data.decode("latin-1")),
+            allowed=ProtocolError,
+            seeds=(b"2026-01-31T12:00+01:00", b"1767225600"),
+        ),
+        "selected-entry": Target(
+            parse=lambda data: data in Selection(silo="silo-0", since=1), allowed=ProtocolError, seeds=spoken["entry"]
+        ),
         "hash-tile": Target(
             parse=lambda data: parse_hash_tile(data, width=15),
             allowed=ProtocolError,

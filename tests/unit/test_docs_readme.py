@@ -75,7 +75,7 @@ def test_listings_are_what_help_prints() -> None:
 
 
 def test_the_table_lists_every_command_with_its_own_help() -> None:
-    listed = dict(re.findall(r"^\| `strongroom ([a-z ]+)` \| (.+) \|$", README, flags=re.MULTILINE))
+    listed = dict(re.findall(r"^\| `strongroom ([a-z -]+)` \| (.+) \|$", README, flags=re.MULTILINE))
     expected = {path: command.get_short_help_str(200) for path, command in leaves(cli.cli, ()) if path != "demo"}
     assert listed == expected
 
