@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from agreement_examples import good_agreement
+from audit_history import to_directory
 from click.testing import CliRunner, Result
 from memory_federation import agreement_for, initial_sections, signing_key
 from silo_threads import Loop, QueueChannel, World, world
@@ -22,6 +23,7 @@ from protocol.fields import format_digest
 from silo_client import notice, opening
 from silo_client.identity import create_identity, read_identity
 from silo_client.initial_model import encode_initial_model
+from strongroom.cli import cli
 from strongroom.commands.silo import command
 
 MEASUREMENT = bytes.fromhex("5a" * 48)
@@ -218,6 +220,32 @@ class TestStatusAndReceipts:
         ]
         assert all(row["owners"] >= 3 for row in rows if row["kind"] == "round.published")
         assert "round 2.1" in run("receipts", "--config", config).stdout
+
+    def test_its_head_and_all_that_it_keeps_go_together_with_the_appliances_store(
+        self, there: World, config: Path, tmp_path: Path
+    ) -> None:
+        assert "found none yet" in run("head", "--config", config).stderr
+        train(there, config, tmp_path)
+        note = tmp_path / "head.note"
+        note.write_text(run("head", "--config", config).stdout)
+        store = to_directory(there.store, tmp_path / "store")
+        audit = CliRunner()
+        options = ["--agreement", str(tmp_path / "federation.toml")]
+        verified = audit.invoke(cli, ["audit", "verify", str(store), *options, "--head", str(note)])
+        assert verified.exit_code == 0, verified.output
+        for one in (config, note):
+            compared = audit.invoke(cli, ["audit", "compare", str(one), str(store)])
+            assert compared.exit_code == 0, compared.output
+        # A note alone has nobody who vouches for its key; the silo's own state has the evidence that it appraised.
+        assert audit.invoke(cli, ["audit", "compare", str(note), str(note), *options]).exit_code == 2
+        compared = audit.invoke(cli, ["audit", "compare", str(note), str(config)])
+        assert (compared.exit_code, "the same head of" in compared.output) == (0, True)
+        status = json.loads(run("status", "--config", config, "--json").stdout)
+        receipt = next((config.parent / "state").rglob("*round.published.tlog-proof"))
+        entry = receipt.with_name(receipt.name.replace(".tlog-proof", ".entry.json"))
+        for key in (["--log-key", status["log_key"]], ["--vouch", str(config)]):
+            checked = audit.invoke(cli, ["audit", "check-receipt", str(receipt), str(entry), *options, *key])
+            assert checked.exit_code == 0, checked.output
 
     def test_a_receipt_that_was_changed(self, config: Path) -> None:
         run("enroll", "--config", config)

@@ -7,6 +7,7 @@ from memory_federation import signing_key
 from silo_appliance import NOW, SILO, Clock, FakeAppliance, example, head_size, silo_machine
 
 from audit.agreed import cosigner_of, log_key_of
+from audit.fraud import FraudProof
 from audit.note import Checkpoint, NoteSignature
 from audit.store import MemoryStore
 from protocol.errors import MalformedError, RefusalCode, SignatureError
@@ -139,12 +140,91 @@ def test_a_fork_is_declined_and_both_notes_are_kept(
     step = declined(machine, fork.cosign_request(3))
     assert step.error.refusal.code is RefusalCode.LOG_FORKED
     assert "(kept in " in str(step.error)
-    notes = {Path(name).name: Checkpoint.parse(store.read(name)) for name in store.list(step.error.evidence + "/")}
+    kept = {Path(name).name: store.read(name) for name in store.list(step.error.evidence + "/")}
+    fraud = FraudProof.parse_file(kept.pop("fork.fraud")).verify(appliance.agreement, log_key=appliance.log_key.public)
+    assert fraud.sizes == (3, fork.log.size)
+    assert "stop, and send fork.fraud to the other silos, who check it: strongroom audit verify-fraud (kept in " in str(
+        step.error
+    )
+    notes = {name: Checkpoint.parse(data) for name, data in kept.items()}
     assert notes["theirs.note"].size == fork.log.size
     assert notes["ours.note"].size == 3
     for note in notes.values():
         # A third party can hold them against each other: both carry the log's own signature.
         note.verify(log_key_of(appliance.agreement, appliance.log_key.public))
+
+
+def files_kept(store: MemoryStore) -> set[str]:
+    return {Path(name).name for name in store.list("") if "/evidence/" in name}
+
+
+def test_a_head_that_was_followed_convicts_one_of_the_same_size(
+    appliance: FakeAppliance, machine: SiloMachine, store: MemoryStore
+) -> None:
+    """Though it is smaller than the head by now, and the head alone would say no more than "rolled back"."""
+    cosigned(machine, appliance.cosign_request(3))
+    appliance.append(appliance.opened())
+    cosigned(machine, appliance.cosign_request(3))
+    fork = FakeAppliance(appliance.agreement, appliance.layout, log_key=appliance.log_key)
+    fork.append(fork.opened())
+    step = declined(machine, fork.cosign_request(3))
+    assert step.error.refusal.code is RefusalCode.LOG_FORKED
+    assert files_kept(store) == {"ours.note", "theirs.note", "fork.fraud"}
+
+
+def test_a_bad_proof_or_one_from_a_power_of_two_convicts_nobody_and_says_so(
+    appliance: FakeAppliance, machine: SiloMachine, store: MemoryStore
+) -> None:
+    """From such a size a consistency proof names no root of its own: it takes the appliance's store to tell."""
+    appliance.append(appliance.opened())
+    cosigned(machine, appliance.cosign_request(3))
+    assert head_size(machine) == 4
+    fork = FakeAppliance(appliance.agreement, appliance.layout, log_key=appliance.log_key)
+    fork.append(*[fork.opened()] * 5)
+    bad = appliance.cosign_request(4, checkpoint=fork.log.checkpoint.decode())
+    for message in (fork.cosign_request(4), bad):
+        step = declined(machine, message)
+        assert step.error.refusal.code is RefusalCode.LOG_FORKED
+        assert "hold ours.note against its store: strongroom audit compare (kept in " in str(step.error)
+        assert str(step.error).endswith("; the notes alone convict nobody)")
+    assert files_kept(store) == {"ours.note", "theirs.note"}
+
+
+def test_a_rollback_convicts_nobody_and_says_so(
+    appliance: FakeAppliance, machine: SiloMachine, store: MemoryStore
+) -> None:
+    old = appliance.log.checkpoint.decode()
+    appliance.append(appliance.opened())
+    cosigned(machine, appliance.cosign_request(3))
+    step = declined(machine, appliance.cosign_request(3, checkpoint=old))
+    assert str(step.error).endswith("; an older head by itself convicts nobody)")
+    assert files_kept(store) == {"ours.note", "theirs.note"}
+
+
+def test_the_evidence_for_the_log_key_is_kept_at_the_first_enrolment(
+    appliance: FakeAppliance, machine: SiloMachine, store: MemoryStore
+) -> None:
+    state = SiloState.read_only(store, agreement=appliance.agreement.digest, silo=SILO)
+    voucher = state.voucher(appliance.log_key.public)
+    assert voucher is not None
+    assert voucher.appraise(appliance.agreement) == appliance.log_key.public
+    appliance.reboot()
+    appliance.enrol(machine)
+    assert state.voucher(appliance.log_key.public) == voucher
+    assert state.voucher(signing_key(SILO).public) is None
+
+
+def test_without_that_evidence_the_notes_are_kept_and_convict_nobody_yet(
+    appliance: FakeAppliance, machine: SiloMachine, store: MemoryStore
+) -> None:
+    cosigned(machine, appliance.cosign_request(3))
+    [name] = [name for name in store.list("") if "/log-keys/" in name]
+    store.write(name, b"{}")
+    fork = FakeAppliance(appliance.agreement, appliance.layout, log_key=appliance.log_key)
+    fork.append(fork.opened())
+    step = declined(machine, fork.cosign_request(3))
+    assert str(step.error).endswith("; the notes alone convict nobody)")
+    assert files_kept(store) == {"ours.note", "theirs.note"}
 
 
 def test_an_extension_without_its_proof_is_declined(appliance: FakeAppliance, machine: SiloMachine) -> None:
