@@ -65,21 +65,28 @@ class _Contradicting:
     leaves: Leaves | None = None
 
 
-def compare(one: Account, other: Account, agreement: Agreement, *, vouchers: Sequence[Voucher] = ()) -> Comparison:
-    """Hold two accounts against each other; `vouchers` is further evidence for log keys."""
-    return _Comparing(one, other, agreement, vouchers).run()
+def compare(one: Account, other: Account, agreement: Agreement, *, further: Sequence[Account] = ()) -> Comparison:
+    """Hold two accounts against each other.
+
+    `further`: accounts of anybody's that may have what these two lack: evidence for a log key, a tree to take hashes
+    from, heads with cosignatures.
+    """
+    return _Comparing(one, other, agreement, further).run()
 
 
 class _Comparing:
-    def __init__(self, one: Account, other: Account, agreement: Agreement, vouchers: Sequence[Voucher]) -> None:
+    def __init__(self, one: Account, other: Account, agreement: Agreement, further: Sequence[Account]) -> None:
         self._accounts = (one, other)
+        self._further = further
         self._agreement = agreement
         self._quorum = quorum_of(agreement)
         self._cosigners = [cosigner.key for cosigner in self._quorum.cosigners]
-        self._problems = [*one.problems, *other.problems]
+        everybody = (one, other, *further)
+        self._problems = [problem for account in everybody for problem in account.problems]
         self._vouchers: dict[bytes, Voucher] = {}
-        for voucher in (*one.vouchers, *other.vouchers, *vouchers):
-            self._believe(voucher)
+        for account in everybody:
+            for voucher in account.vouchers:
+                self._believe(voucher)
         self._keys = [log_key_of(agreement, voucher.log_key) for voucher in self._vouchers.values()]
 
     def run(self) -> Comparison:
@@ -99,7 +106,9 @@ class _Comparing:
                     _included(Leaf(entry=entry, hashes=receipt.proof), receipt.index, receipt.checkpoint)
                 except ProofError as error:
                     return _unknown(f"{account.name}: the entry is not the one that its receipt is for ({error})")
-        convicted = self._convict(self._contradictions(*chosen), [head for heads in chosen for head in heads])
+        shown = [head for heads in chosen for head in heads]
+        shown += [head for account in self._further for head in self._chosen(account)]
+        convicted = self._convict(self._contradictions(*chosen), shown)
         return convicted or self._related(chosen[0][0], chosen[1][0])
 
     def _believe(self, voucher: Voucher) -> None:
@@ -172,7 +181,7 @@ class _Comparing:
                     yield _Contradicting(first=first, second=second, leaves=leaves)
                 if first.size == second.size and first.checkpoint.root != second.checkpoint.root:
                     yield _Contradicting(first=first, second=second)
-                hashes = _prefix(first, second)
+                hashes = _prefix(first, second, self._further)
                 if hashes is not None and prefix_root(first.size, second.checkpoint.head, hashes) != (
                     first.checkpoint.root
                 ):
@@ -269,7 +278,7 @@ class _Comparing:
         if smaller.size == larger.size:
             sentence = f"{one.account.name} and {other.account.name} have the same head of {one.size} entries"
             return Comparison(relation=Relation.CONSISTENT, sentence=sentence, sizes=sizes)
-        if _prefix(smaller, larger) is None:
+        if _prefix(smaller, larger, self._further) is None:
             return _unknown(
                 f"{larger.account.name} has a head of {larger.size} entries and {smaller.account.name} one of "
                 f"{smaller.size}, which is no contradiction by itself; to tell needs the log of {larger.size} entries "
@@ -288,11 +297,11 @@ class _Shown:
     leaf: Leaf
 
 
-def _prefix(first: _Head, second: _Head) -> tuple[bytes, ...] | None:
-    """The hashes from one head to a larger one, out of either tree, if they lead there."""
+def _prefix(first: _Head, second: _Head, further: Sequence[Account]) -> tuple[bytes, ...] | None:
+    """The hashes from one head to a larger one, out of any tree from which they lead there."""
     if not 0 < first.size < second.size:
         return None
-    for account in (second.account, first.account):
+    for account in (second.account, first.account, *further):
         tree = account.tree(second.size)
         if tree is None:
             continue

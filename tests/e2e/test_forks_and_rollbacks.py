@@ -5,6 +5,7 @@ begins a second log. In the second he shows two copies of the store to different
 both. In each he gets one history out, for one cohort a round, and the silos that saw another name it.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from silo_by_hand import HandSilo, drive
 from stopped_federation import ALL, Scene, Stopped
 
 from audit.entries import Entry, LogGenesis, RoundOpened, RoundPublished, SiloAdmitted
+from audit.note import Checkpoint
 from protocol.session import Cosigned, parse_from_silo
 
 torch.set_num_threads(1)
@@ -38,10 +40,19 @@ def audited(scene: Scene, store: Path, *arguments: str | Path) -> CompletedProce
 
 
 def evidence(scene: Scene, silo: str, code: str) -> Path:
-    """The folder in which a silo keeps both notes."""
+    """The folder in which a silo keeps both notes, and mostly a fraud proof."""
     [folder] = (scene.federation.folder / silo / scene.name).glob(f"*/evidence/{code}-*")
-    assert {path.name for path in folder.iterdir()} == {"ours.note", "theirs.note"}
+    # From a size that is a power of two the two notes alone prove nothing.
+    assert {path.name for path in folder.iterdir()} - {"fork.fraud"} == {"ours.note", "theirs.note"}
+    size = Checkpoint.parse((folder / "ours.note").read_bytes()).size
+    assert (folder / "fork.fraud").exists() == (code == "log-forked" and bool(size & (size - 1)))
     return folder
+
+
+def proves_fraud(scene: Scene, file: Path) -> bool:
+    """What a stranger with the agreement makes of it."""
+    done = scene.federation.command("audit", "verify-fraud", file, "--agreement", "federation.toml", "--json")
+    return done.returncode == 0 and json.loads(done.stdout)["proved"] is True
 
 
 class Withholding:
@@ -172,12 +183,12 @@ def test_on_a_copy_that_has_grown_meanwhile_they_name_the_fork(again: Again) -> 
     assert {run.exit_code() for run in again.forked.values()} == {4}
     for silo, run in again.forked.items():
         assert last_line(run).startswith("log-forked: expected a log that extends the ")
-        assert (
-            "; the appliance shows two histories: stop, and compare the kept notes with the other silos ("
-            in last_line(run)
-        )
+        assert "; the appliance shows two histories: stop, and " in last_line(run)
         assert rounds_of(run) == []
-        evidence(again.scene, silo, "log-forked")
+        fraud = evidence(again.scene, silo, "log-forked") / "fork.fraud"
+        if fraud.exists():
+            assert "send fork.fraud to the other silos, who check it: strongroom audit verify-fraud" in last_line(run)
+            assert proves_fraud(again.scene, fraud)
 
 
 def test_nobody_gets_the_round_without_that_silo(again: Again) -> None:
@@ -340,3 +351,25 @@ def test_the_notes_that_it_keeps_convict_one_store_before_any_auditor(split: Spl
         verdict = audited(split.scene, store, "--head", folder / kept)
         assert (verdict.returncode, verdict.stdout.splitlines()[0]) == (1, FAIL)
         assert kept in verdict.stdout.splitlines()[1]
+
+
+def test_two_silos_notes_of_the_fork_and_one_store_become_a_fraud_proof_for_strangers(
+    split: Split, tmp_path: Path
+) -> None:
+    """One silo's head is of the right history, another's of the left; either store holds what lies between."""
+    scene = split.scene
+    ours = evidence(scene, "silo-3", "log-forked") / "ours.note"
+    head = scene.federation.command(
+        "silo", "head", "--config", scene.federation.folder / "silo-0" / f"{scene.name}.toml"
+    )
+    assert head.returncode == 0, head.stderr
+    theirs = tmp_path / "silo-0.note"
+    theirs.write_text(head.stdout)
+    for sides in ((ours, theirs, "--vouch", split.left), (split.left, split.right)):
+        file = tmp_path / "found.fraud"
+        compared = scene.federation.command("audit", "compare", *sides, "--agreement", "federation.toml", "--out", file)
+        assert compared.returncode == 1, compared.stdout + compared.stderr
+        assert proves_fraud(scene, file)
+    # An older head of the same history convicts nobody.
+    compared = scene.federation.command("audit", "compare", theirs, split.left, "--agreement", "federation.toml")
+    assert compared.returncode == 0, compared.stdout

@@ -40,7 +40,8 @@ from audit.vouching import Voucher
 from protocol.errors import MalformedError
 from protocol.fields import encode_base64
 
-VOUCHERS = account(HONEST).vouchers
+STORE = account(HONEST)
+VOUCHERS = STORE.vouchers
 
 
 def proved(compared: Comparison) -> tuple[FraudProof, Fraud]:
@@ -52,8 +53,11 @@ def proved(compared: Comparison) -> tuple[FraudProof, Fraud]:
     return proof, proof.verify(AGREEMENT)
 
 
-def against(one: Account, other: Account, *vouchers: Voucher) -> Comparison:
-    return compare(one, other, AGREEMENT, vouchers=vouchers)
+def against(one: Account, other: Account, *further: Account) -> Comparison:
+    return compare(one, other, AGREEMENT, further=further)
+
+
+VOUCHING = Account(name="evidence", heads=(), vouchers=VOUCHERS)
 
 
 def proof_of_two_roots(history: Told = HONEST) -> FraudProof:
@@ -87,8 +91,15 @@ def test_two_roots_of_one_size() -> None:
 def test_two_notes_are_enough_if_somebody_vouches_for_the_key() -> None:
     one, other = note_account(HONEST, SIZE), note_account(forked(20), SIZE)
     assert against(one, other).relation is Relation.UNKNOWN
-    _, fraud = proved(against(one, other, *VOUCHERS))
+    _, fraud = proved(against(one, other, VOUCHING))
     assert fraud.contradiction is Contradiction.ROOTS
+
+
+def test_two_notes_of_different_sizes_and_anybodys_store_with_the_larger_history() -> None:
+    one, other = note_account(forked(20), 28), note_account(HONEST, 33 - 2)
+    assert against(one, other, VOUCHING).relation is Relation.UNKNOWN
+    _, fraud = proved(against(one, other, STORE))
+    assert (fraud.contradiction, fraud.sizes) == (Contradiction.HISTORY, (28, 31))
 
 
 @pytest.mark.parametrize("size", [19, 27, 31])
@@ -118,7 +129,7 @@ def test_two_receipts_for_one_index() -> None:
     index = 24
     one = receipt_account(HONEST, index, 33 - 2)
     other = receipt_account(forked(20), index, SIZE)
-    proof, fraud = proved(against(one, other, *VOUCHERS))
+    proof, fraud = proved(against(one, other, VOUCHING))
     assert fraud.contradiction is Contradiction.ENTRY
     assert fraud.index == index
     assert proof.prefix is None
@@ -173,7 +184,7 @@ def test_a_second_log_that_no_silo_has_cosigned(monkeypatch: pytest.MonkeyPatch)
 def test_heads_of_two_keys_convict_only_with_a_quorum_each(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a recovery the former key's last heads, which no quorum knew, are rightly not continued."""
     first = note_account(HONEST, 31)
-    compared = against(first, account(begun_again(monkeypatch)), *VOUCHERS)
+    compared = against(first, account(begun_again(monkeypatch)), VOUCHING)
     assert (compared.relation, compared.proof) == (Relation.CONTRADICTION, None)
     assert "expected each head to be cosigned by 3 owners" in compared.sentence
 
@@ -300,7 +311,7 @@ def test_the_same_head_twice_the_larger_first_and_two_contradictions_at_once() -
 
 
 def test_entries_that_are_the_same_or_not_under_their_heads() -> None:
-    proof, _ = proved(against(receipt_account(HONEST, 24, SIZE), receipt_account(forked(20), 24, SIZE), *VOUCHERS))
+    proof, _ = proved(against(receipt_account(HONEST, 24, SIZE), receipt_account(forked(20), 24, SIZE), VOUCHING))
     reader, other = LogReader(HONEST.store()), LogReader(forked(20).store())
     first, second = (Leaf(entry=log.entry(24), hashes=log.inclusion(24)) for log in (reader, other))
     entries = replace(proof, leaves=Leaves(index=24, first=first, second=second))
@@ -326,7 +337,7 @@ def test_a_store_that_is_damaged_where_the_proof_would_come_from() -> None:
 
 
 def test_two_heads_without_a_tree() -> None:
-    compared = against(note_account(HONEST, 28), note_account(forked(20), SIZE), *VOUCHERS)
+    compared = against(note_account(HONEST, 28), note_account(forked(20), SIZE), VOUCHING)
     assert compared.relation is Relation.UNKNOWN
     assert "which is no contradiction by itself" in compared.sentence
 
@@ -366,7 +377,7 @@ def test_an_entry_that_its_receipt_is_not_for() -> None:
 
 def test_a_receipt_and_a_note_of_an_honest_log_go_together() -> None:
     assert against(receipt_account(HONEST, 3, 31), account(HONEST)).relation is Relation.CONSISTENT
-    assert against(note_account(HONEST, SIZE), note_account(HONEST, SIZE), *VOUCHERS).relation is Relation.CONSISTENT
+    assert against(note_account(HONEST, SIZE), note_account(HONEST, SIZE), VOUCHING).relation is Relation.CONSISTENT
 
 
 def test_a_log_whose_newest_heads_are_by_a_later_key_is_vouched_for_by_its_boots() -> None:

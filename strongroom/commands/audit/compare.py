@@ -28,7 +28,7 @@ _COLOURS = {Relation.CONSISTENT: "green", Relation.CONTRADICTION: "red", Relatio
 @click.option(
     "--agreement", "agreement_file", type=_FILE, help="Your own federation.toml.  [default: the one in A or B]"
 )
-@click.option("--vouch", "vouchers", multiple=True, type=_PATH, help="A store or silo.toml with evidence; repeatable.")
+@click.option("--vouch", "vouchers", multiple=True, type=_PATH, help="A store or silo.toml that may help; repeatable.")
 @click.option("--out", type=_FILE, help="Where the fraud proof goes.  [default: log.fraud]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
@@ -37,8 +37,8 @@ def command(
     """Hold two accounts of one log against each other, offline.
 
     A and B are each an appliance's store or its log directory, a checkpoint (as `silo head` prints and silos keep as
-    .note), a receipt (.tlog-proof, with its .entry.json beside it) or a silo.toml. Notes and receipts need --vouch, or
-    the other side, for the evidence that vouches for the log key.
+    .note), a receipt (.tlog-proof, with its .entry.json beside it) or a silo.toml. What notes and receipts lack, namely
+    evidence for the log key and the tree between two heads, may come from what --vouch names.
 
     Exits with 0 if one extends the other, which is proved; 1 if they contradict each other, in which case a fraud proof
     is written where one can be made; 2 if it could not be told, and says what that would take.
@@ -47,8 +47,7 @@ def command(
         one, other = account_at(a), account_at(b)
         further = [account_at(path) for path in vouchers]
         agreement = _agreement(agreement_file, (one, other, *further))
-        evidence = [voucher for account in further for voucher in account.vouchers]
-        compared = compare_accounts(one, other, agreement, vouchers=evidence)
+        compared = compare_accounts(one, other, agreement, further=further)
         file = None if compared.proof is None else _write(out or Path("log.fraud"), compared.proof.encode_file())
     click.echo(_as_json(compared, agreement, file) if as_json else _in_words(compared, agreement, file))
     sys.exit(_EXIT[compared.relation])
