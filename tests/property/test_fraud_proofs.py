@@ -43,7 +43,8 @@ def entries_of(count: int, kind: str = "entry") -> list[bytes]:
     return [f"{kind} {index}".encode() for index in range(count)]
 
 
-@given(st.integers(1, 200), st.data())
+@settings(max_examples=50)
+@given(st.integers(1, 100), st.data())
 def test_the_root_that_a_prefix_proof_implies_is_the_old_trees(size: int, data: st.DataObject) -> None:
     tree = tree_of(entries_of(size + 1))
     old = data.draw(st.integers(1, size))
@@ -135,7 +136,7 @@ FILE = proof(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(st.data())
 def test_any_change_of_a_file_makes_it_prove_nothing(data: st.DataObject) -> None:
     good = FILE.encode_file()
