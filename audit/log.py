@@ -31,8 +31,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 
+from audit.checkpoint_text import checkpoint_text
 from audit.merkle import Tree, TreeHead, consistency_proof, inclusion_proof, leaf_hash, root_hash
-from audit.note import Checkpoint, NoteSignature, VerifierKey, checkpoint_text
+from audit.note import Checkpoint, NoteSignature, VerifierKey
 from audit.proof import Receipt
 from audit.recovery import (
     check_earlier_checkpoints,

@@ -1,8 +1,8 @@
 """Signed notes, verifier keys, checkpoints and cosignatures (C2SP signed-note, tlog-checkpoint, tlog-cosignature).
 
 Pure, and strict where implementations are known to be fooled: what is verified is the text exactly as it came, never
-a text written again from parsed values. A note's signatures by unknown keys, or of types that we don't know (0x06,
-say), are carried along and never counted. Called by the log, by receipts, by silos (who cosign) and by the audit.
+a text written again from parsed values. A note's signatures by unknown keys are carried along and never counted.
+Called by the log, by receipts, by silos (who cosign) and by the audit.
 
 This module trusts the keys that its caller names: the log's from evidence that was appraised, the cosigners' from the
 agreement.
@@ -11,30 +11,21 @@ agreement.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import IntEnum
-from hashlib import sha256
 
-from audit.merkle import MAXIMUM_SIZE, TreeHead
+from audit import signature_types
+from audit.checkpoint_text import CheckpointText, checkpoint_text
+from audit.merkle import TreeHead
+from audit.signature_types import KEY_ID_BYTES, MAXIMUM_TIME, SignatureType, cosigned_message
 from protocol.errors import MalformedError, SignatureError
 from protocol.fields import decode_base64, encode_base64
-from protocol.keys import SIGNATURE_BYTES, VERIFYING_KEY_BYTES, SigningKey, VerifyingKey
+from protocol.keys import SigningKey, VerifyingKey
 
 MAXIMUM_NOTE_BYTES = 1_000_000
 MAXIMUM_SIGNATURES = 100
 MAXIMUM_NAME_BYTES = 255
-MAXIMUM_TIME = 2**63 - 1
-KEY_ID_BYTES = 4
 _DASH = "— "
 _TIME_BYTES = 8
-_SIZE = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 _KEY_ID = re.compile(r"[0-9a-f]{8}", re.ASCII)
-
-
-class SignatureType(IntEnum):
-    """The assigned signature types that we make and check; a signature of any other type is one by an unknown key."""
-
-    ED25519 = 0x01
-    COSIGNATURE = 0x04
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +65,7 @@ class VerifierKey:
 
     def __post_init__(self) -> None:
         _key_name(self.name)
-        if len(self.public) != VERIFYING_KEY_BYTES:
-            raise MalformedError(f"verifier key: expected {VERIFYING_KEY_BYTES} key bytes, found {len(self.public)}")
+        signature_types.check_key(self.type, self.public)
 
     @classmethod
     def of_log(cls, origin: str, key: VerifyingKey) -> "VerifierKey":
@@ -89,8 +79,8 @@ class VerifierKey:
 
     @property
     def key_id(self) -> bytes:
-        """SHA-256(name ‖ 0x0A ‖ type ‖ public key)[:4]: tells keys apart, binds nothing."""
-        return sha256(self.name.encode() + b"\n" + bytes([self.type]) + self.public).digest()[:KEY_ID_BYTES]
+        """The 4 bytes that a signature line names its key by: tells keys apart, binds nothing."""
+        return signature_types.key_id(self.type, self.name, self.public)
 
     def __str__(self) -> str:
         return f"{self.name}+{self.key_id.hex()}+{encode_base64(bytes([self.type]) + self.public)}"
@@ -106,7 +96,7 @@ class VerifierKey:
         if not blob:
             raise MalformedError(f"verifier key: expected <name>+<8 hex digits>+<base64>, found {text[:120]!r}")
         if blob[0] not in tuple(SignatureType):
-            raise MalformedError(f"verifier key: expected type 0x01 or 0x04, found 0x{blob[0]:02x}")
+            raise MalformedError(f"verifier key: expected type 0x01, 0x02, 0x04, 0x05 or 0x06, found 0x{blob[0]:02x}")
         key = cls(name=name, type=SignatureType(blob[0]), public=blob[1:])
         if key.key_id.hex() != rest[0]:
             raise MalformedError(f"verifier key: expected key id {key.key_id.hex()}, found {rest[0]}")
@@ -119,16 +109,9 @@ class VerifierKey:
         """
         if signature.signer != (self.name, self.key_id):
             raise SignatureError(f"note: expected a signature by {self.name}, found one by {signature.name}")
-        key = VerifyingKey(self.public)
-        if self.type == SignatureType.ED25519:
-            key.verify_unlabelled_note(_sized(signature, SIGNATURE_BYTES), text)
-            return None
-        payload = _sized(signature, _TIME_BYTES + SIGNATURE_BYTES)
-        time = int.from_bytes(payload[:_TIME_BYTES], "big")
-        if not 0 < time <= MAXIMUM_TIME:
-            raise SignatureError(f"cosignature by {self.name}: expected a time from 1 to 2^63-1, found {time}")
-        key.verify_unlabelled_note(payload[_TIME_BYTES:], _cosigned_message(time, text))
-        return time
+        return signature_types.verify(
+            self.type, name=self.name, public=self.public, payload=signature.payload, text=text
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,21 +207,10 @@ class Checkpoint:
         note = Note.parse(data)
         if len({signature.signer for signature in note.signatures}) != len(note.signatures):
             raise MalformedError("checkpoint: expected one signature line per key, found a duplicate")
-        origin, *rest = note.text.decode()[:-1].split("\n")
-        if len(rest) < 2 or not origin or not all(rest):
-            raise MalformedError("checkpoint: expected non-empty lines: origin, size and root hash")
-        size, root, *extensions = rest
-        if len(origin.encode()) > MAXIMUM_NAME_BYTES:
-            raise MalformedError(f"checkpoint: expected an origin of at most {MAXIMUM_NAME_BYTES} bytes")
-        if not _SIZE.fullmatch(size) or int(size) > MAXIMUM_SIZE:
-            raise MalformedError(f"checkpoint: expected a decimal size without leading zeros, found {size[:80]!r}")
-        digest = decode_base64(root)
-        if digest is None:
-            raise MalformedError(f"checkpoint: expected a root hash in base64, found {root[:80]!r}")
-        if extensions and not allow_extensions:
-            raise MalformedError(f"checkpoint: expected no extension lines, found {extensions[0][:80]!r}")
-        head = TreeHead(size=int(size), root=digest)
-        return cls(origin=origin, head=head, extensions=tuple(extensions), note=note)
+        text = CheckpointText.parse(note.text)
+        if text.extensions and not allow_extensions:
+            raise MalformedError(f"checkpoint: expected no extension lines, found {text.extensions[0][:80]!r}")
+        return cls(origin=text.origin, head=text.head, extensions=text.extensions, note=note)
 
     @classmethod
     def sign(cls, origin: str, head: TreeHead, key: SigningKey) -> "Checkpoint":
@@ -270,7 +242,7 @@ class Checkpoint:
         """
         if not 0 < time <= MAXIMUM_TIME:
             raise ValueError(f"cosignature time: expected 1 to 2^63-1, found {time}")
-        signature = key.sign_unlabelled_note(_cosigned_message(time, self.note.text))
+        signature = key.sign_unlabelled_note(cosigned_message(time, self.note.text))
         return NoteSignature(
             name=_key_name(name),
             key_id=VerifierKey.of_cosigner(name, key.public).key_id,
@@ -288,22 +260,6 @@ class Checkpoint:
         if len(lines) > MAXIMUM_SIGNATURES:
             raise MalformedError(f"checkpoint: expected at most {MAXIMUM_SIGNATURES} signatures, found more")
         return replace(self, note=replace(self.note, signatures=tuple(lines.values())))
-
-
-def checkpoint_text(origin: str, head: TreeHead) -> bytes:
-    """What a log signs: origin, size and root hash, a line each."""
-    return f"{origin}\n{head.size}\n{encode_base64(head.root)}\n".encode()
-
-
-def _cosigned_message(time: int, text: bytes) -> bytes:
-    """What a cosignature/v1 signs (C2SP tlog-cosignature, Ed25519)."""
-    return f"cosignature/v1\ntime {time}\n".encode() + text
-
-
-def _sized(signature: NoteSignature, size: int) -> bytes:
-    if len(signature.payload) != size:
-        raise SignatureError(f"signature by {signature.name}: expected {size} bytes, found {len(signature.payload)}")
-    return signature.payload
 
 
 def _key_name(name: str) -> str:

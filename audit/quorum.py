@@ -6,7 +6,8 @@ by silos before they believe, by receipts and by the audit.
 
 from dataclasses import dataclass
 
-from audit.note import Checkpoint, SignatureType, VerifierKey
+from audit.note import Checkpoint, VerifierKey
+from audit.signature_types import COSIGNATURES
 from protocol.errors import ProtocolError
 
 
@@ -16,7 +17,7 @@ class QuorumError(ProtocolError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cosigner:
-    """A key that may cosign (type 0x04), and the owner whose one vote it casts."""
+    """A key that may cosign (type 0x04 or 0x06), and the owner whose one vote it casts."""
 
     owner: str
     key: VerifierKey
@@ -41,8 +42,8 @@ class Quorum:
     def __post_init__(self) -> None:
         if not 1 <= self.required <= len({cosigner.owner for cosigner in self.cosigners}):
             raise ValueError(f"quorum: expected 1 to as many as there are owners, found {self.required}")
-        if any(cosigner.key.type != SignatureType.COSIGNATURE for cosigner in self.cosigners):
-            raise ValueError("quorum: expected keys of type 0x04 (cosignature/v1)")
+        if any(cosigner.key.type not in COSIGNATURES for cosigner in self.cosigners):
+            raise ValueError("quorum: expected keys of type 0x04 or 0x06 (cosignatures)")
         # One key under two names would vote twice.
         if len({cosigner.key.public for cosigner in self.cosigners}) != len(self.cosigners):
             raise ValueError("quorum: expected each public key once")

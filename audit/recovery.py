@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from audit.checkpoint_text import checkpoint_text
 from audit.merkle import Tree, TreeHead, leaf_hash
-from audit.note import Checkpoint, VerifierKey, checkpoint_text
+from audit.note import Checkpoint, VerifierKey
 from audit.resources import (
     CHECKPOINT,
     ROOT,

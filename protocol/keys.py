@@ -23,6 +23,18 @@ SEALING_PUBLIC_BYTES = 1184 + 32
 SEALING_SEED_BYTES = 64 + 32
 WRAP_OVERHEAD_BYTES = 1088 + 32 + 16
 _PREFIX = "ed25519:"
+_FIELD = 2**255 - 19
+# The y coordinates of the eight points of small order, sign bit cleared: under such a "key" anybody can sign.
+_SMALL_ORDER = frozenset(
+    int.from_bytes(bytes.fromhex(text), "little")
+    for text in (
+        "00" * 32,
+        "01" + "00" * 31,
+        "ec" + "ff" * 30 + "7f",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    )
+)
 _SUITE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 
 
@@ -40,13 +52,16 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class VerifyingKey:
-    """An Ed25519 public key (32 bytes, RFC 8032)."""
+    """An Ed25519 public key (32 bytes, RFC 8032); `MalformedError` for one of small order or in another spelling."""
 
     raw: bytes
 
     def __post_init__(self) -> None:
         if len(self.raw) != VERIFYING_KEY_BYTES:
             raise MalformedError(f"Ed25519 key: expected 32 bytes, found {len(self.raw)}")
+        y = int.from_bytes(self.raw, "little") & (2**255 - 1)
+        if y >= _FIELD or y in _SMALL_ORDER:
+            raise MalformedError(f"Ed25519 key: expected a point of large order, found {self.raw.hex()}")
 
     @classmethod
     def parse(cls, text: str) -> "VerifyingKey":

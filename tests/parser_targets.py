@@ -4,6 +4,7 @@ A target takes any bytes and returns; whatever else it raises, or seconds or a g
 fault. Used by the fuzzer (`make fuzz`, guided by coverage) and by a test that runs each over its seeds.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,12 +24,14 @@ from attestation.recognise import endorsements_in, recognise
 from attestation.simulated.reference_values import simulated_reference_values
 from attestation.snp.cert_table import CertTable, TableEntry
 from attestation.snp.endorsements import Endorsements
+from audit.checkpoint_text import CheckpointText
 from audit.compare import compare
 from audit.entries import parse_entry
 from audit.fraud import FraudProof
-from audit.note import Checkpoint, Note
+from audit.note import Checkpoint, Note, VerifierKey
 from audit.proof import Receipt
 from audit.selection import Selection, parse_moment, parse_range
+from audit.signature_types import SignatureType
 from audit.succession import SuccessionProof
 from audit.tiles import parse_bundle, parse_hash_tile
 from audit.vouching import Voucher
@@ -137,6 +140,13 @@ def _fraud_proof() -> bytes:
     return b"" if compared.proof is None else compared.proof.encode_file()
 
 
+def _verifier_keys() -> tuple[bytes, ...]:
+    """One of each type."""
+    public = json.loads((VECTORS / "formats" / "vkeys.json").read_text())["good"]
+    mldsa = VerifierKey(name="w.example/w", type=SignatureType.MLDSA_COSIGNATURE, public=bytes(1312))
+    return tuple(text.encode() for text in (*public, str(mldsa)))
+
+
 def targets() -> dict[str, Target]:
     """All of them, by name."""
     spoken = _spoken()
@@ -175,6 +185,16 @@ def targets() -> dict[str, Target]:
             parse=Note.parse, allowed=ProtocolError, seeds=_files("c2sp/signed-note*", "tessera/log/checkpoint*")
         ),
         "checkpoint": Target(parse=Checkpoint.parse, allowed=ProtocolError, seeds=_files("tessera/log/checkpoint*")),
+        "checkpoint-text": Target(
+            parse=CheckpointText.parse,
+            allowed=ProtocolError,
+            seeds=tuple(data.partition(b"\n\n")[0] + b"\n" for data in _files("tessera/log/checkpoint*")),
+        ),
+        "verifier-key": Target(
+            parse=lambda data: VerifierKey.parse(data.decode("utf-8", "replace")),
+            allowed=ProtocolError,
+            seeds=_verifier_keys(),
+        ),
         "receipt": Target(parse=Receipt.parse, allowed=ProtocolError, seeds=_files("c2sp/tlog-proof*")),
         "approval": Target(parse=Approval.parse, allowed=ProtocolError, seeds=(_APPROVAL.encode(),)),
         "approval-file": Target(

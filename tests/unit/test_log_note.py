@@ -2,8 +2,10 @@
 
 import pytest
 
+from audit.checkpoint_text import checkpoint_text
 from audit.merkle import TreeHead
-from audit.note import Checkpoint, Note, NoteSignature, SignatureType, VerifierKey, checkpoint_text
+from audit.note import Checkpoint, Note, NoteSignature, VerifierKey
+from audit.signature_types import SignatureType
 from protocol.errors import MalformedError, SignatureError
 from protocol.fields import encode_base64
 from protocol.keys import SigningKey
