@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+READERS := .venv-readers
 PACKAGES := attestation protocol audit appliance silo_client strongroom demo
 
 # torch is locked by version (its build differs by machine), everything else by hash.
@@ -14,7 +15,7 @@ define install
 	touch $@
 endef
 
-.PHONY: demo test test-all fuzz lint check-imports check-protos protos locks wheels image image-check soak-kills bench clean
+.PHONY: demo test test-all fuzz lint check-imports check-readers check-protos protos locks wheels image image-check soak-kills bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/strongroom demo $(DEMO_ARGS)
@@ -44,6 +45,16 @@ lint: $(VENV)/.dev
 
 check-imports: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/architecture
+
+# Our log before readers and a witness that others wrote, which live in an environment of their own; what they judge
+# otherwise than we do is listed in docs/other-readers.md.
+check-readers: $(VENV)/.dev $(READERS)/.installed
+	STRONGROOM_READERS=$(READERS)/bin $(BIN)/python -m pytest tests/readers $(PYTEST_ARGS)
+
+$(READERS)/.installed: locks/readers.txt
+	test -x $(READERS)/bin/python || $(PYTHON) -m venv $(READERS)
+	$(READERS)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps --ignore-requires-python -r locks/readers.txt
+	touch $@
 
 # Generated gRPC code is committed; this regenerates it and fails on any difference.
 protos: $(VENV)/.dev
@@ -103,4 +114,4 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.bench_appraisal
 
 clean:
-	rm -rf $(VENV) build demo-run .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(READERS) build demo-run .mypy_cache .ruff_cache .pytest_cache

@@ -17,3 +17,7 @@ lock appliance appliance
 lock demo demo build
 lock dev dev build
 lock fuzz dev fuzz build
+# Readers of the log that others wrote: test tools, in an environment of their own. They ask for a Python that they do
+# not need, hence 3.12 here and --ignore-requires-python where they are installed.
+"${UV:-uv}" pip compile locks/readers.in --quiet --python-version 3.12 --no-annotate --no-header "${find_links[@]}" \
+  -c locks/constraints.txt --generate-hashes > locks/readers.txt
