@@ -7,8 +7,9 @@ convicts neither. `conclude` knows which of the two the signatures convict.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 
-from audit.findings import Findings
+from audit.findings import MAXIMUM_FINDINGS, Findings
 from audit.inventory import Inventory
 from audit.log_files import LogFiles
 from audit.merkle import Tree, TreeHead, leaf_hash
@@ -145,7 +146,7 @@ class TreeWalk:
 
     def _account(self) -> None:
         findings = self._findings
-        missing = dict.fromkeys((*entry_bundles(self._size), *hash_tiles(self._size)), self._size)
+        missing = dict.fromkeys(self._first_missing(), self._size)
         unexplained = {tile for tile in self._stored if tile.partial}
         for size in self._heads:
             for tile in _partial_tiles(size):
@@ -163,6 +164,11 @@ class TreeWalk:
                 self._account_unexplained(tile)
             elif tile.partial and tile.start + TILE_WIDTH <= self._in_level(tile):
                 findings.note(f"{tile_name(tile)}: superseded by the full tile, and not deleted (a crash, probably)")
+
+    def _first_missing(self) -> list[Tile]:
+        """As many missing tiles as a report names: a signed size may be any, so that nothing here counts up to it."""
+        tiles = chain(entry_bundles(self._size), hash_tiles(self._size))
+        return list(islice((tile for tile in tiles if tile not in self._stored), MAXIMUM_FINDINGS + 1))
 
     def _account_unexplained(self, tile: Tile) -> None:
         """A partial tile is written for a checkpoint alone: where there is none, one is missing."""

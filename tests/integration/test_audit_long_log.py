@@ -9,6 +9,7 @@ from audit_history import LOG_KEY, QUORUM, Recorder, Told, agreement_of, told
 from audit.entries import Entry, LogClosed
 from audit.log import LogWriter
 from audit.log_files import LogFiles
+from audit.merkle import Tree
 from audit.report import AuditReport, AuditVerdict
 from audit.store import MemoryStore
 from audit.verify import verify
@@ -119,7 +120,24 @@ def test_bundles_swapped() -> None:
     store = copy()
     for name, other in (("000", "001"), ("001", "000")):
         store.write(f"log/tile/entries/{name}", STORE.read(f"log/tile/entries/{other}"))
-    assert audit(store).verdict is AuditVerdict.FAIL
+    report = audit(store)
+    assert report.verdict is AuditVerdict.FAIL
+    assert str(report.divergence).startswith("log/tile/entries/000: entry 0 is not the one that log/tile/")
+
+
+@pytest.mark.parametrize("last", ["partial tile", "anything"])
+def test_a_partial_tile_hashed_upward(last: str) -> None:
+    """A third hash on level 1, which is to have one for each of the two full tiles below: over the partial one."""
+    store = copy()
+    hashes = [STORE.read("log/tile/0/002.p/43")[start : start + 32] for start in range(0, 43 * 32, 32)]
+    upward = Tree(hashes).head().root if last == "partial tile" else bytes(32)
+    store.write("log/tile/1/000.p/3", STORE.read("log/tile/1/000.p/2") + upward)
+    report = audit(store)
+    assert report.verdict is AuditVerdict.INCOMPLETE
+    assert [finding.resource for finding in report.missing] == ["log/tile/1/000.p/3"]
+    assert "lies beyond the newest checkpoint" in report.missing[0].problem
+    store.delete("log/tile/1/000.p/2")
+    assert "log/tile/1/000.p/2" in [finding.resource for finding in audit(store).missing]
 
 
 def test_a_superseded_partial_tile_is_information_if_it_is_right() -> None:
