@@ -25,7 +25,7 @@ test: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --ignore=tests/e2e $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --ignore=tests/e2e --ignore=tests/readers $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -m "not slow" tests/e2e $(PYTEST_ARGS)
 
 test-all: $(VENV)/.dev
@@ -49,7 +49,7 @@ check-imports: $(VENV)/.dev
 # Our log before readers and a witness that others wrote, which live in an environment of their own; what they judge
 # otherwise than we do is listed in docs/other-readers.md.
 check-readers: $(VENV)/.dev $(READERS)/.installed
-	STRONGROOM_READERS=$(READERS)/bin $(BIN)/python -m pytest tests/readers $(PYTEST_ARGS)
+	STRONGROOM_READERS=$(READERS)/bin $(BIN)/python -m pytest -n 2 --dist loadfile tests/readers $(PYTEST_ARGS)
 
 $(READERS)/.installed: locks/readers.txt
 	test -x $(READERS)/bin/python || $(PYTHON) -m venv $(READERS)

@@ -194,7 +194,7 @@ def positive(fields: Fields, key: str) -> float:
 
 def identity_key(fields: Fields, key: str) -> VerifyingKey:
     """An Ed25519 public key in the form that `strongroom silo init` prints."""
-    expected = '"ed25519:" and base64 of 32 bytes'
+    expected = '"ed25519:" and base64 of 32 bytes, as `silo init` prints it'
     value = fields.take(key, expected)
     try:
         return VerifyingKey.parse(value if isinstance(value, str) else "")

@@ -225,14 +225,25 @@ def error_of(text: str) -> str:
         (
             IDENTITY("silo-1"),
             "ed25519:AAAA",
-            '[[silo]] "silo-1" identity: expected "ed25519:" and base64 of 32 bytes, found \'ed25519:AAAA\'',
+            (
+                '[[silo]] "silo-1" identity: expected "ed25519:" and base64 of 32 bytes, as `silo init` prints it, '
+                "found 'ed25519:AAAA'"
+            ),
         ),
         (
             IDENTITY("silo-1"),
             IDENTITY("silo-1").removeprefix("ed25519:"),
             (
-                '[[silo]] "silo-1" identity: expected "ed25519:" and base64 of 32 bytes, '
+                '[[silo]] "silo-1" identity: expected "ed25519:" and base64 of 32 bytes, as `silo init` prints it, '
                 f"found {IDENTITY('silo-1').removeprefix('ed25519:')!r}"
+            ),
+        ),
+        (
+            IDENTITY("silo-1"),
+            f"ed25519:{'A' * 43}=",  # A point of small order: anybody could sign for this silo.
+            (
+                '[[silo]] "silo-1" identity: expected "ed25519:" and base64 of 32 bytes, as `silo init` prints it, '
+                f"found 'ed25519:{'A' * 43}='"
             ),
         ),
         ("weight = 1.0", "weight = 0.0", f'[[silo]] "silo-0" weight: expected {POSITIVE}, found 0.0'),

@@ -120,6 +120,15 @@ def test_receipts_in_another_spelling_are_refused(log, change):
         Receipt.parse(change(data))
 
 
+def test_a_receipt_of_a_million_lines_is_refused_unread(log):
+    line = encode_base64(bytes(32)).encode() + b"\n"
+    head, blank, note = log.receipt(3).encode().partition(b"\n\n")
+    with pytest.raises(MalformedError, match="at most 1004160 bytes"):
+        Receipt.parse(head + b"\n" + line * 1_000_000 + blank + note)
+    with pytest.raises(MalformedError, match="at most 63 hashes"):
+        Receipt.parse(head + b"\n" + line * 10_000 + blank + note)
+
+
 def test_a_quorum_of_owners_is_counted_and_named(log, quorum):
     log.add_cosignatures(5, [line.encode() for line in cosigned(log.checkpoint_at(5), "dba").note.signatures[1:]])
     verdict = log.receipt(1).verify(b"one", log_key=LOG_KEY, quorum=quorum)
