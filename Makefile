@@ -15,7 +15,7 @@ define install
 	touch $@
 endef
 
-.PHONY: demo test test-all fuzz lint check-imports check-readers check-protos protos locks wheels image image-check soak-kills bench clean
+.PHONY: demo test test-optimised test-all fuzz lint check-imports check-readers check-protos protos locks wheels image image-check soak-kills bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/strongroom demo $(DEMO_ARGS)
@@ -27,6 +27,11 @@ test: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --ignore=tests/e2e --ignore=tests/readers $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -m "not slow" tests/e2e $(PYTEST_ARGS)
+
+# The same under `python -O`, the processes that tests start included: no check of ours is an assert.
+test-optimised: $(VENV)/.dev
+	PYTHONOPTIMIZE=1 $(BIN)/python -m pytest -W ignore::pytest.PytestConfigWarning -m "not slow" -n 2 --dist loadfile --ignore=tests/e2e --ignore=tests/readers $(PYTEST_ARGS)
+	PYTHONOPTIMIZE=1 $(BIN)/python -m pytest -W ignore::pytest.PytestConfigWarning -m "not slow" tests/e2e $(PYTEST_ARGS)
 
 test-all: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -57,6 +57,11 @@ class Lines:
             yield line[:_LINE_LIMIT_BYTES].decode("utf-8", "replace")
 
 
+def isolated_interpreter() -> list[str]:
+    """`python -I`, and `-O` if this process runs under it: what the environment says of it, `-I` doesn't read."""
+    return [sys.executable, "-I", *(["-O"] if sys.flags.optimize else [])]
+
+
 class Child:
     """A process that is to be there: `python -I -m <module> <arguments>`."""
 
@@ -85,7 +90,7 @@ class Child:
 
         self._started, self._proved = time.monotonic(), False
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-m", self._module, *arguments],
+            [*isolated_interpreter(), "-m", self._module, *arguments],
             env={},
             cwd="/",
             stdin=subprocess.DEVNULL,

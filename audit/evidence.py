@@ -7,8 +7,8 @@ entry once the transition table has taken it.
 1. the object that the entry names is there, and is a request signed by the silo that the entry names
 2. the request is for this boot and its signing key
 3. no request and no challenge is used twice in a boot, neither for an admission nor for a refusal
-4. an admission's request is for this agreement, under its identity key; the evidence is accepted, by the TEE that the
-   entry names
+4. an admission's request is for this agreement, under its identity key, with keys that can be used; the evidence is
+   accepted, by the TEE that the entry names
 5. a refusal's reason is true
 6. where a log goes on from another, or another from it, the seam holds (`audit.succession`)
 """
@@ -111,6 +111,8 @@ class EvidenceAgain:
         terms = self._agreement.silo(entry.silo)
         if enrol.keys.identity != terms.identity.raw:
             raise DivergenceError(index, entry.KIND, "request: expected the agreement's identity key, found another")
+        if not _has_usable_keys(enrol):
+            raise DivergenceError(index, entry.KIND, "request: expected keys that can be used, found others")
         tee = self._appraise(index, entry, entry.time, lambda: appraise_silo(enrol, terms, entry.time))
         if tee is not None and tee != entry.tee:
             raise DivergenceError(index, entry.KIND, f"tee: expected {tee}, as in the evidence, found {entry.tee}")

@@ -2,7 +2,10 @@
 
 That a silo answered an attempt (`update.accepted`, `update.refused`) proves that it was announced; before that, a
 checkpoint with a quorum must have covered the attempt's `round.opened`, and with it this boot's `appliance.started` and
-the `published` entry of the model that was released. Pure; trusts that the votes were verified. Called by the audit.
+the `published` entry of the model that was released. And the cohort was fixed before there was an aggregate: between
+`round.committed` and `round.published` lies a checkpoint.
+
+Pure; trusts that the votes were verified. Called by the audit.
 """
 
 from dataclasses import dataclass
@@ -12,13 +15,16 @@ from audit.entries import (
     LogClosed,
     LogSuperseded,
     RoundAbandoned,
+    RoundCommitted,
     RoundOpened,
     RoundPublished,
     UpdateAccepted,
     UpdateRefused,
 )
+from audit.findings import Findings
 from audit.quorum import Cosignature
 from audit.replay import DivergenceError, History
+from audit.report import Line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +38,15 @@ class _Best:
 class Releases:
     """Watches checkpoints and entries in the order of the log."""
 
-    def __init__(self, required: int) -> None:
+    def __init__(self, required: int, findings: Findings) -> None:
         """`required`: how many owners make a quorum."""
         self.quorum_size = 0
         self.checked = 0
         self.notes: list[str] = []
         self._required = required
+        self._findings = findings
+        self._signed = 0
+        self._committed = 0
         self._opened: tuple[int, RoundOpened] | None = None
         self._closed: int | None = None
         self._best: _Best | None = None
@@ -45,6 +54,7 @@ class Releases:
 
     def checkpoint(self, size: int, votes: tuple[Cosignature, ...]) -> None:
         """An authentic checkpoint; to be called before the entry of index `size`."""
+        self._signed = size
         if len(votes) >= self._required:
             self.quorum_size = size
         if self._best is None or len(votes) > len(self._best.owners):
@@ -58,7 +68,11 @@ class Releases:
             self._require_quorum(index, entry, history)
             self._answered = True
             self.checked += 1
+        elif isinstance(entry, RoundCommitted):
+            self._committed = index
         elif isinstance(entry, RoundPublished | RoundAbandoned):
+            if isinstance(entry, RoundPublished) and self._signed <= self._committed:
+                self._note_uncommitted(index, entry)
             self._note_unreleased("was never released")
             self._opened = None
         elif isinstance(entry, LogClosed | LogSuperseded):
@@ -87,6 +101,14 @@ class Releases:
             f"released without a quorum: expected a checkpoint of {opened + 1} to {index} entries cosigned by "
             f"{self._required} owners, found {found}",
         )
+
+    def _note_uncommitted(self, index: int, entry: RoundPublished) -> None:
+        # No contradiction: a checkpoint that was deleted looks the same.
+        problem = (
+            f"expected a checkpoint of {self._committed + 1} to {index} entries, which fixed the cohort before there "
+            "was an aggregate, found none"
+        )
+        self._findings.uncheckable(Line.RELEASES, problem, entry=index, kind=entry.KIND)
 
     def _note_unreleased(self, how: str) -> None:
         if self._opened is not None and self.quorum_size <= self._opened[0]:

@@ -19,6 +19,7 @@ the first that doesn't follow. Pure: no bytes are read and no evidence appraised
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from hashlib import sha256
 from typing import Any
 
 from audit.entries import (
@@ -40,6 +41,7 @@ from audit.entries import (
 )
 from protocol.agreement import Agreement, SiloTerms, Strategy
 from protocol.errors import RefusalCode, RefusedError
+from protocol.keys import SEALING_PUBLIC_BYTES
 
 
 class Phase(StrEnum):
@@ -117,6 +119,7 @@ class History:
         self.started: ApplianceStarted | None = None
         self.started_index = 0
         self.boots: set[bytes] = set()
+        self.used_keys: set[bytes] = set()
         self.admitted: dict[str, SiloAdmitted] = {}
         self.published_rounds = 0
         self.attempt = 0
@@ -130,6 +133,7 @@ class History:
         self.updates: dict[str, UpdateAccepted] = {}
         self.refused: dict[str, UpdateRefused] = {}
         self.upload_ids: set[bytes] = set()
+        self.update_digests: set[bytes] = set()
         self.committed: RoundCommitted | None = None
         self.outcomes: dict[tuple[int, int], Outcome] = {}
         self.reset_due: str | None = None
@@ -213,10 +217,20 @@ class History:
             self._require(entry, "keys of the genesis", self.genesis.keys, entry.keys)
         elif entry.boot_id in self.boots:
             raise self._diverges(entry, "boot id: expected a new one, found one used before")
+        self._check_boot_keys(entry)
+
+    def _check_boot_keys(self, entry: ApplianceStarted) -> None:
+        """Only the log key outlives a boot: whoever has another's keys is a copy of it, or kept what he must not."""
+        if entry.keys.signing == entry.keys.log:
+            raise self._diverges(entry, "signing key: expected one of its own, found the log key")
+        for role, key in _boot_keys(entry).items():
+            if key in self.used_keys:
+                raise self._diverges(entry, f"{role} key: expected a new one, found one used before")
 
     def _take_started(self, entry: ApplianceStarted) -> None:
         self.started, self.started_index = entry, self.size
         self.boots.add(entry.boot_id)
+        self.used_keys.update(_boot_keys(entry).values())
         self.admitted.clear()
         if self.phase in (Phase.COLLECTING, Phase.COMMITTED):
             self.phase = Phase.INTERRUPTED
@@ -252,6 +266,11 @@ class History:
             raise self._diverges(entry, f"all {self.agreement.federation.rounds} rounds are published")
         if self.reset_due is not None:
             raise self._diverges(entry, f"expected the control.reset that {self.reset_due} is due")
+        if len(entry.round_key) != SEALING_PUBLIC_BYTES:
+            found = len(entry.round_key)
+            raise self._diverges(entry, f"round key: expected {SEALING_PUBLIC_BYTES} bytes, found {found}")
+        if sha256(entry.round_key).digest() in self.used_keys:
+            raise self._diverges(entry, "round key: expected a new one, found one used before")
         self._require(entry, "model", self.model, entry.model)
         self._require(entry, "control variate", self.control, entry.control)
         self._require(entry, "control epoch", self.control_epoch, entry.control_epoch)
@@ -261,9 +280,12 @@ class History:
         self._require(entry, "server learning rate", training.server_learning_rate, entry.server_learning_rate)
         deadline = self.agreement.federation.round_deadline_seconds
         self._require(entry, "deadline in seconds", deadline, entry.deadline_seconds)
+        if not self.agreement.cohort_is_sufficient(self.admitted.keys() - self.barred):
+            raise self._diverges(entry, "the silos that are admitted, and not barred, are no cohort")
 
     def _take_opened(self, entry: RoundOpened) -> None:
         self.opened, self.opened_index, self.attempt = entry, self.size, entry.attempt
+        self.used_keys.add(sha256(entry.round_key).digest())
         self.updates, self.refused, self.committed = {}, {}, None
         self.phase = Phase.COLLECTING
 
@@ -283,12 +305,15 @@ class History:
 
     def _check_accepted(self, entry: UpdateAccepted) -> None:
         self._check_update(entry)
+        if entry.update in self.update_digests:
+            raise self._diverges(entry, "update: expected a new one, found one accepted before")
         if self.uses_controls:
             self._require(entry, "parent", self.parents.get(entry.silo), entry.parent)
 
     def _take_accepted(self, entry: UpdateAccepted) -> None:
         self.updates[entry.silo] = entry
         self.upload_ids.add(entry.upload_id)
+        self.update_digests.add(entry.update)
 
     def _check_update_refused(self, entry: UpdateRefused) -> None:
         self._check_update(entry)
@@ -407,6 +432,12 @@ _TRANSITIONS: dict[type[Entry], tuple[_Step, _Step]] = {
     LogClosed: (History._check_closed, History._take_closed),
     LogSuperseded: (History._check_superseded, History._take_superseded),
 }
+
+
+def _boot_keys(entry: ApplianceStarted) -> dict[str, bytes]:
+    """SHA-256 of each key that lives as long as a boot, by role."""
+    roles = entry.keys.by_role()
+    return {role: sha256(roles[role]).digest() for role in ("signing", "sealing", "ca")}
 
 
 def _shown(value: object) -> str:

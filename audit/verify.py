@@ -34,6 +34,7 @@ from audit.entries import (
     UpdateRefused,
     parse_entry,
 )
+from audit.ending import ending
 from audit.evidence import EvidenceAgain
 from audit.findings import Findings
 from audit.heads import Head, Heads
@@ -107,7 +108,7 @@ class _Audit:
         )
         self._objects = NamedObjects(files=files, inventory=self._inventory, findings=self._findings)
         self._evidence = EvidenceAgain(agreement=agreement, objects=self._objects, findings=self._findings)
-        self._releases = Releases(self._heads.required)
+        self._releases = Releases(self._heads.required, self._findings)
         self._history = History(agreement)
         self._kinds: Counter[type[Entry]] = Counter()
         self._updates_used = 0
@@ -216,6 +217,8 @@ class _Audit:
                 self._objects.get(self._agreement.digest, "the agreement")
                 self._objects.get(self._agreement.model.layout, "the model's layout")
                 self._releases.conclude()
+                for line in ending(self._history):
+                    self._findings.note(line)
         self._progress(walk.edge.size, size)
         walk.conclude()
         self._heads.conclude(size)

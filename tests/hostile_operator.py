@@ -8,7 +8,6 @@ disk: `copied` is his way to an older store, or to two of one.
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 from process_federation import PATIENCE_SECONDS, Ports, ProcessFederation, stopped, wait_until
 from switched_line import Line
 
+from appliance.child import isolated_interpreter
 from appliance.gateway.bodies import Bodies
 from appliance.gateway.enrolment_port import EnrolmentPort
 from appliance.gateway.federation_port import FederationPort
@@ -52,7 +52,7 @@ class Enclave:
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-I", "-m", "appliance.enclave.process"),
+                    *(*isolated_interpreter(), "-m", "appliance.enclave.process"),
                     *(f"--agreement={files / 'federation.toml'}", f"--layout={files / 'layout.json'}"),
                     *(f"--store={store}", f"--socket={self.socket}", "--threads=1"),
                 ],

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from memory_federation import agreement_for, layout_of, signing_key
 
+from appliance.child import isolated_interpreter
 from appliance.enclave.process import CannotStartError, _platform
 from attestation.collect.measurement import installed_code, measure
 from attestation.collect.platform import SimulatedPlatform
@@ -151,7 +152,9 @@ def test_children_have_no_environment_no_core_dumps_and_gain_no_privileges(appli
     assert Path(f"/proc/{pid}/environ").read_bytes() == b""
     assert os.readlink(f"/proc/{pid}/cwd") == "/"
     arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    assert arguments[1:4] == [b"-I", b"-m", f"appliance.{who}.process".encode()]
+    isolated = [flag.encode() for flag in isolated_interpreter()[1:]]
+    assert isolated[0] == b"-I"
+    assert arguments[1 : len(isolated) + 3] == [*isolated, b"-m", f"appliance.{who}.process".encode()]
     limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
     assert next(line for line in limits if "core file" in line).split()[4:6] == ["0", "0"]
     assert status_of(pid)["NoNewPrivs"] == "1"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from appliance import child, supervisor
+from appliance.child import isolated_interpreter
 from appliance.config import DEFAULT_USERS, ApplianceConfig
 from appliance.places import Places, StoreUnusableError
 from appliance.supervisor import Exit, Output, Ready, Supervisor
@@ -82,7 +83,9 @@ def test_children_get_no_environment_and_isolated_modules(run: Run, monkeypatch:
     # The shell itself sets PWD; /proc shows what it was given.
     assert run(enclave=f"tr '\\0' '\\n' < /proc/$$/environ; echo args $*; pwd; {ENCLAVE_UP}; {SERVE}") is Exit.ASKED
     said = [line for line in run.lines if line.startswith("enclave | ")]
-    assert said[0].startswith("enclave | args -I -m appliance.enclave.process --agreement=")
+    flags = " ".join(isolated_interpreter()[1:])
+    assert flags.split()[0] == "-I"
+    assert said[0].startswith(f"enclave | args {flags} -m appliance.enclave.process --agreement=")
     assert said[1] == "enclave | /"
 
 
