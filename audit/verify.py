@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from audit.ending import ending
 from audit.entries import (
     ApplianceStarted,
     ControlReset,
@@ -34,7 +35,6 @@ from audit.entries import (
     UpdateRefused,
     parse_entry,
 )
-from audit.ending import ending
 from audit.evidence import EvidenceAgain
 from audit.findings import Findings
 from audit.heads import Head, Heads
