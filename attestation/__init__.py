@@ -3,7 +3,7 @@
 Pure: no network, no clock, no file but the roots that ship with the package. `collect` is the one part with effects.
 """
 
-from attestation.appraisal import appraise
+from attestation.appraisal import appraise, appraise_again
 from attestation.check import Check
 from attestation.errors import (
     AttestationError,
@@ -11,7 +11,9 @@ from attestation.errors import (
     EvidenceNotAuthentic,
     EvidenceRefused,
     EvidenceUncheckable,
+    EvidenceWithdrawn,
     ReferenceValuesError,
+    RevocationUnpublished,
 )
 from attestation.evidence import Evidence
 from attestation.reference_values import ReferenceValues, SnpReferenceValues
@@ -26,10 +28,13 @@ __all__ = [
     "EvidenceNotAuthentic",
     "EvidenceRefused",
     "EvidenceUncheckable",
+    "EvidenceWithdrawn",
     "ReferenceValues",
     "ReferenceValuesError",
+    "RevocationUnpublished",
     "SnpReferenceValues",
     "Tee",
     "Verdict",
     "appraise",
+    "appraise_again",
 ]

@@ -33,6 +33,24 @@ def appraise(
     return judge(evidence, reference_values, report_data, now)
 
 
+def appraise_again(
+    evidence: Evidence,
+    endorsements: Sequence[bytes],
+    reference_values: Sequence[ReferenceValues],
+    report_data: bytes,
+    now: datetime,
+) -> Verdict:
+    """The verdict on evidence that was accepted once, at a later `now`, by what its vendor publishes then.
+
+    `endorsements` are whatever the caller has of that: lists and collateral of any kind, of which those are taken that
+    concern this evidence, in place of those that it brought. Raises as `appraise` does. `EvidenceWithdrawn` and
+    `EvidenceRefused` say that it would not be accepted any more; everything else that it could not be checked, for
+    which `RevocationUnpublished` says why it never can.
+    """
+    renewed = FAMILIES[evidence.tee].renewed(evidence, endorsements, now)
+    return appraise(renewed, reference_values, report_data, now)
+
+
 def judge(
     evidence: Evidence, reference_values: Sequence[ReferenceValues], report_data: bytes | None, now: datetime
 ) -> Verdict:

@@ -31,12 +31,20 @@ class EvidenceNotAuthentic(AttestationError):
     """Well-formed, but no pinned root vouches for it at this time: signature, chain, dates or kind of key are wrong."""
 
 
+class EvidenceWithdrawn(EvidenceNotAuthentic):
+    """Its vendor no longer stands by it: a certificate of its chain, or a part of its platform, is off his lists."""
+
+
 class EvidenceRefused(AttestationError):
     """Authentic, and not what the reference values ask for."""
 
 
 class EvidenceUncheckable(AttestationError):
     """What a check needs is missing (no endorsement came with the report). Not known to be wrong, and refused."""
+
+
+class RevocationUnpublished(EvidenceUncheckable):
+    """Nobody publishes lists of what was withdrawn: nothing new can be learned about such evidence, ever."""
 
 
 class ReferenceValuesError(AttestationError, ValueError):

@@ -4,6 +4,7 @@ One family a package: `snp` (real and simulated), `dcap` (TDX and SGX), `nitro`,
 authenticate, appraise; each takes the former one's type.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -42,6 +43,14 @@ class Family(Protocol):
 
         Raises `EvidenceMalformed`, `EvidenceNotAuthentic`, `EvidenceUncheckable` where an endorsement is missing, and
         `EvidenceRefused` for what no reference values can accept (debugging).
+        """
+        ...
+
+    def renewed(self, evidence: Evidence, endorsements: Sequence[bytes], now: datetime) -> Evidence:
+        """The same report with those of the endorsements that concern it, in place of the lists that it brought.
+
+        Lists that are current at the aware time `now` go before others. Raises `EvidenceUncheckable` if there is none
+        for it among them, `RevocationUnpublished` if there are none in the world, `EvidenceMalformed`.
         """
         ...
 

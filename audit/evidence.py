@@ -16,6 +16,7 @@ entry once the transition table has taken it.
 from collections.abc import Callable
 
 from attestation import Tee
+from audit.doubts import Doubts
 from audit.entries import ApplianceStarted, Entry, LogGenesis, LogSuperseded, SiloAdmitted, SiloRefused
 from audit.findings import Findings
 from audit.named_objects import NamedObjects
@@ -43,8 +44,12 @@ _EVIDENCE_CODES = frozenset(
 class EvidenceAgain:
     """Appraises what entries name. Its memory is one boot's requests."""
 
-    def __init__(self, *, agreement: Agreement, objects: NamedObjects, findings: Findings) -> None:
+    def __init__(
+        self, *, agreement: Agreement, objects: NamedObjects, findings: Findings, doubts: Doubts | None
+    ) -> None:
+        """`doubts` is told of whatever is accepted, to look at it once more as of another day."""
         self.appraised = 0
+        self._doubts = doubts
         self._agreement = agreement
         self._objects = objects
         self._findings = findings
@@ -90,16 +95,22 @@ class EvidenceAgain:
         if data is None:
             return False
 
-        def appraise() -> object:
-            report_data = entry.keys.unattended_report_data(
+        def report_data() -> bytes:
+            return entry.keys.unattended_report_data(
                 purpose=purpose,
                 origin=self._agreement.log.origin,
                 agreement=self._agreement.digest,
                 boot_id=entry.boot_id,
             )
-            return appraise_appliance(data, self._agreement, report_data, entry.time)
 
-        return self._appraise(index, entry, entry.time, appraise) is not None
+        def appraise() -> object:
+            return appraise_appliance(data, self._agreement, report_data(), entry.time)
+
+        if self._appraise(index, entry, entry.time, appraise) is None:
+            return False
+        if self._doubts is not None:
+            self._doubts.appliance(index, entry, data, report_data())
+        return True
 
     def _admitted(self, index: int, entry: SiloAdmitted, history: History) -> None:
         enrol = self._request(index, entry, history)
@@ -116,6 +127,8 @@ class EvidenceAgain:
         tee = self._appraise(index, entry, entry.time, lambda: appraise_silo(enrol, terms, entry.time))
         if tee is not None and tee != entry.tee:
             raise DivergenceError(index, entry.KIND, f"tee: expected {tee}, as in the evidence, found {entry.tee}")
+        if tee is not None and self._doubts is not None:
+            self._doubts.silo(index, entry, enrol)
 
     def _refused(self, index: int, entry: SiloRefused, history: History) -> None:
         enrol = self._request(index, entry, history)

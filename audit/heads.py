@@ -72,6 +72,12 @@ class Heads:
         keys = (self._log_key, *(cosigner.key for cosigner in self._quorum.cosigners))
         self._known = {key.name: key.key_id for key in keys}
 
+    def require_signed(self, checkpoint: Checkpoint) -> None:
+        """Raise `SignatureError` unless the log signed this checkpoint, whoever else did."""
+        if self._log_key is None:
+            raise ValueError("no log key is believed yet")
+        checkpoint.verify(self._log_key)
+
     def newest(self) -> Head | None:
         """The largest checkpoint that verifies; what lies above it is noted as damage."""
         for size in reversed(self.sizes):

@@ -5,12 +5,15 @@ adds the older log itself, whole: it must hold that checkpoint, and so end as it
 command; trusts what the newer agreement names by digest.
 """
 
+from collections.abc import Iterable
 from hashlib import sha256
 
+from audit.doubts import OtherDay
 from audit.entries import LogGenesis, parse_entry
 from audit.inventory import Inventory
 from audit.log_files import LogFiles
 from audit.note import Checkpoint
+from audit.receipt_files import HandedIn, NotUnderstood
 from audit.report import AuditReport
 from audit.resources import CHECKPOINT, object_name, tile_name
 from audit.store import MAXIMUM_READ_BYTES, StoreError
@@ -25,11 +28,26 @@ _END = "the end of this log, in its successor's first entry"
 
 
 def verify_predecessor(
-    newer: LogFiles, agreement: Agreement, older: LogFiles, *, progress: Progress | None = None
+    newer: LogFiles,
+    agreement: Agreement,
+    older: LogFiles,
+    *,
+    receipts: Iterable[HandedIn | NotUnderstood] | None = None,
+    other_day: OtherDay | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Agreement, AuditReport]:
     """Audit the log that the newer one goes on from; returns its agreement and the verdict.
 
     Raises `SuccessionError` if `agreement` has no predecessor, or the newer log lacks what names it; `StoreError`.
+    """
+    old, end = predecessor_of(newer, agreement)
+    return old, verify(older, old, kept={_END: end}, receipts=receipts, other_day=other_day, progress=progress)
+
+
+def predecessor_of(newer: LogFiles, agreement: Agreement) -> tuple[Agreement, Checkpoint]:
+    """The agreement before this one, and the checkpoint that its log ends with, as the newer log has them.
+
+    Raises as `verify_predecessor` does.
     """
     if agreement.predecessor is None:
         raise SuccessionError(
@@ -41,10 +59,9 @@ def verify_predecessor(
         if not isinstance(genesis, LogGenesis) or genesis.predecessor is None:
             raise SuccessionError("expected a first entry that names the predecessor's log, found another")
         proof = SuccessionProof.parse(_object(newer, genesis.predecessor.proof))
-        end = Checkpoint.parse(proof.note.encode())
+        return old, Checkpoint.parse(proof.note.encode())
     except MalformedError as error:
         raise SuccessionError(f"what the log holds of its predecessor can't be read: {error}") from error
-    return old, verify(older, old, kept={_END: end}, progress=progress)
 
 
 def _first_entry(files: LogFiles) -> bytes:

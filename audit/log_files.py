@@ -70,12 +70,13 @@ class LogFiles:
         except OSError as error:
             raise StoreError(f"{self._root}: expected a readable directory, found {error.strerror}") from error
         try:
-            yield from _below(folder, ROOT, 1)
+            yield from below(folder, ROOT)
         finally:
             os.close(folder)
 
 
-def _below(folder: int, above: str, depth: int) -> Iterator[Listed]:
+def below(folder: int, above: str, depth: int = 1) -> Iterator[Listed]:
+    """Everything below an open folder that is no folder itself, its names behind `above`; follows no link."""
     with os.scandir(folder) as entries:
         found = [(entry.name, entry.is_dir(follow_symlinks=False), _other(entry)) for entry in entries]
     for name, is_folder, other in found:
@@ -90,7 +91,7 @@ def _below(folder: int, above: str, depth: int) -> Iterator[Listed]:
                 yield Listed(name=above + name, other=f"a folder that can't be read ({error.strerror})")
                 continue
             try:
-                yield from _below(inner, f"{above}{name}/", depth + 1)
+                yield from below(inner, f"{above}{name}/", depth + 1)
             finally:
                 os.close(inner)
 

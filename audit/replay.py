@@ -280,8 +280,6 @@ class History:
         self._require(entry, "server learning rate", training.server_learning_rate, entry.server_learning_rate)
         deadline = self.agreement.federation.round_deadline_seconds
         self._require(entry, "deadline in seconds", deadline, entry.deadline_seconds)
-        if not self.agreement.cohort_is_sufficient(self.admitted.keys() - self.barred):
-            raise self._diverges(entry, "the silos that are admitted, and not barred, are no cohort")
 
     def _take_opened(self, entry: RoundOpened) -> None:
         self.opened, self.opened_index, self.attempt = entry, self.size, entry.attempt

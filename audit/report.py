@@ -7,6 +7,8 @@ are escaped by whoever put them in.
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
+from audit.as_of import AsOf
+from audit.kept import Kept
 from audit.quorum import Cosignature
 from protocol.canonical import Json
 from protocol.fields import format_digest
@@ -127,7 +129,9 @@ class AuditReport:
 
     `divergence`: the first entry that does not follow or, if all do, the first damaged resource; None unless FAIL.
     `damage`: every resource that contradicts the log. `missing`: what could not be checked and should have been.
-    `not_checked`: what no audit of a log can tell. `agreement` is the digest (32 bytes) of the auditor's own copy.
+    `not_checked`: what no audit of a log can tell, or this one was not asked to. `kept`: what silos handed in, and
+    `as_of`: how the evidence stands as of another day; None if the audit was given nothing of the kind. `agreement` is
+    the digest (32 bytes) of the auditor's own copy.
     """
 
     verdict: AuditVerdict
@@ -142,11 +146,14 @@ class AuditReport:
     not_checked: tuple[str, ...]
     counts: Counts
     newest: NewestCheckpoint | None
+    kept: Kept | None = None
+    as_of: AsOf | None = None
 
     @property
     def line(self) -> str:
-        """The verdict in one line, marked if the TEEs are simulated."""
-        return f"{self.verdict} ({PROTECTS_NOTHING})" if self.simulated else str(self.verdict)
+        """The verdict in one line: with what is in doubt as of another day, and marked if the TEEs are simulated."""
+        doubt = f", {self.as_of.words}" if self.as_of is not None and self.as_of.words else ""
+        return f"{self.verdict}{doubt} ({PROTECTS_NOTHING})" if self.simulated else f"{self.verdict}{doubt}"
 
     @property
     def exit_code(self) -> int:
@@ -180,4 +187,6 @@ class AuditReport:
                 ],
                 "quorum_size": newest.quorum_size,
             },
+            "receipts": None if self.kept is None else self.kept.to_json(),
+            "as_of": None if self.as_of is None else self.as_of.to_json(),
         }

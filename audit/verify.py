@@ -7,7 +7,7 @@ Pure but for reading the files. Trusts the auditor's own copy of the agreement, 
 1. AGREEMENT   the agreement parses (by whom `verify` is called) and the log is of this agreement
 2. FILES       every file is accounted for, and every tile is what the entries make, byte for byte
 3. TRUST       the evidence in leaf 0 vouches for the log key; every checkpoint is signed by it, is of this log and this
-               tree, and cosigned by nobody but the agreement's silos
+               tree, and cosigned by nobody but the agreement's silos; what silos kept is in it (`audit.receipts`)
 4. ENTRIES     every entry parses, follows from the ones before (`audit.replay`), and no time runs backwards
 5. EVIDENCE    every boot and every admission holds up again; refusals of named silos have true reasons
 6. RELEASES    no attempt was answered before a quorum had cosigned what it rests on
@@ -15,12 +15,14 @@ Pure but for reading the files. Trusts the auditor's own copy of the agreement, 
 
 PASS: all of it holds. FAIL: something contradicts; the replay ends at the first entry that does not follow, and damaged
 files are named all the same. INCOMPLETE: something is missing or unknown to this reader, and nothing contradicts.
+How the evidence stands as of another day (`audit.doubts`) is said beside the verdict, which is that of the history.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
+from audit.doubts import Doubts, OtherDay
 from audit.ending import ending
 from audit.entries import (
     ApplianceStarted,
@@ -39,9 +41,13 @@ from audit.evidence import EvidenceAgain
 from audit.findings import Findings
 from audit.heads import Head, Heads
 from audit.inventory import Inventory
+from audit.kept import Kept
 from audit.log_files import LogFiles
 from audit.named_objects import NamedObjects
+from audit.not_checked import not_checked
 from audit.note import Checkpoint
+from audit.receipt_files import HandedIn, NotUnderstood
+from audit.receipts import Receipts
 from audit.release import Releases
 from audit.replay import DivergenceError, History
 from audit.report import AuditReport, CheckLine, Counts, Line, NewestCheckpoint
@@ -74,17 +80,20 @@ def verify(
     agreement: Agreement,
     *,
     kept: Mapping[str, Checkpoint] = MappingProxyType({}),
+    receipts: Iterable[HandedIn | NotUnderstood] | None = None,
+    other_day: OtherDay | None = None,
     progress: Progress | None = None,
     told: Told | None = None,
 ) -> AuditReport:
     """Audit one log.
 
     `kept`: checkpoints of this log that somebody has kept, by a name for the report: the log must still hold them,
-    which is how a roll-back shows. `progress` is told (entries done, entries in all) now and then, `told` each
-    entry that holds. Raises `StoreError` for a directory that can't be listed; whatever else is wrong with the store is
-    in the report.
+    which is how a roll-back shows. `receipts`: what silos have kept, None if nobody was asked. `other_day`: when, and
+    by which lists, the evidence is to be appraised once more. `progress` is told (entries done, entries in all) now and
+    then, `told` each entry that holds. Raises `StoreError` for a directory that can't be listed; whatever else is wrong
+    with the store is in the report.
     """
-    return _Audit(files, agreement, kept, progress or (lambda done, total: None), told).run()
+    return _Audit(files, agreement, kept, receipts, other_day, progress or (lambda done, total: None), told).run()
 
 
 class _Audit:
@@ -93,10 +102,13 @@ class _Audit:
         files: LogFiles,
         agreement: Agreement,
         kept: Mapping[str, Checkpoint],
+        receipts: Iterable[HandedIn | NotUnderstood] | None,
+        other_day: OtherDay | None,
         progress: Progress,
         told: Told | None,
     ) -> None:
         self._agreement = agreement
+        self._heads_kept = len(kept)
         self._progress = progress
         self._told = told
         self._findings = Findings()
@@ -107,7 +119,12 @@ class _Audit:
             files=files, inventory=self._inventory, agreement=agreement, kept=kept, findings=self._findings
         )
         self._objects = NamedObjects(files=files, inventory=self._inventory, findings=self._findings)
-        self._evidence = EvidenceAgain(agreement=agreement, objects=self._objects, findings=self._findings)
+        self._doubts = None if other_day is None else Doubts(agreement=agreement, day=other_day)
+        self._evidence = EvidenceAgain(
+            agreement=agreement, objects=self._objects, findings=self._findings, doubts=self._doubts
+        )
+        self._receipts = Receipts(handed_in=receipts or (), heads=self._heads, findings=self._findings)
+        self._kept: Kept | None = None if receipts is None else Kept(files=self._receipts.files, held=0, silos=())
         self._releases = Releases(self._heads.required, self._findings)
         self._history = History(agreement)
         self._kinds: Counter[type[Entry]] = Counter()
@@ -205,6 +222,7 @@ class _Audit:
         for entry in walk.entries():
             index = walk.edge.size
             self._take_heads(walk)
+            self._receipts.leaf(index, entry)
             if self._replaying:
                 self._replaying = self._take_entry(index, entry)
             if index % _PROGRESS_EVERY == 0:
@@ -222,6 +240,8 @@ class _Audit:
         self._progress(walk.edge.size, size)
         walk.conclude()
         self._heads.conclude(size)
+        if self._kept is not None:
+            self._kept = self._receipts.conclude(newest=size, signed_size=walk.signed_size)
         for note in self._releases.notes:
             self._findings.note(note)
         # An entry that the log did not sign convicts nobody but whoever changed the file, which is named already.
@@ -231,6 +251,7 @@ class _Audit:
     def _take_heads(self, walk: TreeWalk) -> None:
         """3: every checkpoint of the tree's present size."""
         size = walk.edge.size
+        self._receipts.checkpoints(walk.edge)
         for head in self._heads.at(size):
             if walk.holds(head.checkpoint.head, head.name):
                 self._releases.checkpoint(size, head.votes)
@@ -248,6 +269,9 @@ class _Audit:
             self._evidence.check(index, entry, self._history)
             self._line = Line.RELEASES
             self._releases.entry(index, entry, self._history)
+            self._receipts.follow(index, entry)
+            if self._doubts is not None:
+                self._doubts.follow(entry)
         except UnknownEntryError as error:
             problem = f"{printable(str(error))}; from here on nothing was replayed"
             self._findings.uncheckable(Line.ENTRIES, problem, entry=index)
@@ -272,6 +296,7 @@ class _Audit:
         if findings.unlisted:
             findings.information.append(f"and {findings.unlisted} more findings, not listed")
         divergence = findings.divergence or next(iter(findings.damage), None)
+        as_of = None if self._doubts is None else self._doubts.as_of()
         return AuditReport(
             verdict=findings.verdict,
             simulated=self._agreement.simulated,
@@ -290,9 +315,11 @@ class _Audit:
                 )
                 for line in Line
             ),
-            not_checked=tuple(self._not_checked()),
+            not_checked=tuple(not_checked(self._agreement, heads=self._heads_kept, kept=self._kept, as_of=as_of)),
             counts=self._counts(),
             newest=None if self._newest is None else self._newest_checkpoint(self._newest),
+            kept=self._kept,
+            as_of=as_of,
         )
 
     def _newest_checkpoint(self, newest: Head) -> NewestCheckpoint:
@@ -332,22 +359,3 @@ class _Audit:
         if line is Line.RELEASES:
             return f"{self._releases.checked} attempts that were answered"
         return f"{self._objects.found} objects" if line is Line.OBJECTS else ""
-
-    def _not_checked(self) -> list[str]:
-        agreement = self._agreement
-        lines = [
-            "what is in models and updates: they are sealed, and only their digests' lineage was replayed",
-            "the aggregation: that a model is made of its cohort follows from the code that evidence vouches for",
-            "whether the log goes on, elsewhere or later: only a checkpoint that a silo has kept can tell (--head)",
-            "times: they are those of the appliance's own clock",
-            "attempts by strangers to enrol: the enclave counts them and logs none",
-        ]
-        if (before := agreement.predecessor) is not None:
-            lines.append(
-                f"the log before this one, of {format_digest(before.agreement)}, but for its end: --predecessor does"
-            )
-        if without := [silo.name for silo in agreement.silos if not silo.needs_evidence]:
-            lines.append(f"what code runs at {', '.join(without)}: the agreement asks no evidence of them")
-        if agreement.simulated:
-            lines.append("that any hardware protects anything: the TEEs are simulated, and their keys are public")
-        return lines

@@ -27,9 +27,13 @@ class EndorsementFolder:
     Those whose names begin with a full stop are not read.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        """`path` None: there is no such folder, and nothing in it."""
+    def __init__(
+        self, path: Path | None, *, most: int = MAXIMUM_ENDORSEMENTS, most_bytes: int = LARGEST_SUM_BYTES
+    ) -> None:
+        """`path` None: there is no such folder, and nothing in it. `most` endorsements of `most_bytes` together."""
         self._path = path
+        self._most = most
+        self._most_bytes = most_bytes
 
     def read(self) -> tuple[bytes, ...]:
         """Every endorsement once, in the order of the files' names.
@@ -44,9 +48,9 @@ class EndorsementFolder:
                 found.update(dict.fromkeys(endorsements_in(_read(path), path.name)))
             except EvidenceMalformed as error:
                 raise CollectionFailed(f"{self._path}: {error}") from error
-        if len(found) > MAXIMUM_ENDORSEMENTS or sum(map(len, found)) > LARGEST_SUM_BYTES:
+        if len(found) > self._most or sum(map(len, found)) > self._most_bytes:
             raise CollectionFailed(
-                f"{self._path}: expected at most {MAXIMUM_ENDORSEMENTS} endorsements of {LARGEST_SUM_BYTES} bytes "
+                f"{self._path}: expected at most {self._most} endorsements of {self._most_bytes} bytes "
                 f"together, found {len(found)} of {sum(map(len, found))}"
             )
         return tuple(found)
@@ -56,8 +60,9 @@ class EndorsementFolder:
             names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
         except OSError as error:
             raise CollectionFailed(f"{folder}: expected a folder of endorsements, found {error.strerror}") from error
-        if len(names) > MAXIMUM_FILES:
-            raise CollectionFailed(f"{folder}: expected at most {MAXIMUM_FILES} files, found {len(names)}")
+        most = max(MAXIMUM_FILES, self._most)
+        if len(names) > most:
+            raise CollectionFailed(f"{folder}: expected at most {most} files, found {len(names)}")
         return [folder / name for name in names]
 
 

@@ -27,7 +27,7 @@ from attestation.dcap.collateral import Collateral
 from attestation.dcap.pck import PckIdentity
 from attestation.dcap.quote import CertificationType, Quote
 from attestation.dcap.roots import Root
-from attestation.errors import EvidenceNotAuthentic, EvidenceUncheckable
+from attestation.errors import EvidenceNotAuthentic, EvidenceUncheckable, EvidenceWithdrawn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,13 +166,11 @@ def verify_lists(
         require_within(checks, number, f"validity of {name}", start, end, now)
         for certificate in issued:
             entry = revocation_list.get_revoked_certificate_by_serial_number(certificate.serial_number)
-            checks.require(
-                entry is None,
-                number,
-                f"revocation of {subject(certificate)}",
-                f"not on {name}",
-                "not on it" if entry is None else f"revoked on {entry.revocation_date_utc.isoformat()}",
-            )
+            what, expected = f"revocation of {subject(certificate)}", f"not on {name}"
+            if entry is not None:
+                found = f"revoked on {entry.revocation_date_utc.isoformat()}"
+                raise checks.failed(EvidenceWithdrawn(what, expected=expected, found=found), number)
+            checks.passed(number, what, expected, "not on it")
 
 
 def pem(*certificates: x509.Certificate) -> str:

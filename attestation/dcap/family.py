@@ -1,6 +1,6 @@
 """Intel TDX and SGX as families of evidence: one way of authenticating, two of appraising."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,6 +13,7 @@ from attestation.dcap.claims import unverified_claims
 from attestation.dcap.quote import Quote
 from attestation.dcap.reference import reference_values_of
 from attestation.dcap.reference_values import SgxReferenceValues, TdxReferenceValues
+from attestation.dcap.renewal import renewed
 from attestation.dcap.roots import Root
 from attestation.errors import EvidenceMalformed, ReferenceValuesError
 from attestation.evidence import Evidence
@@ -52,6 +53,9 @@ class DcapFamily:
     def authenticate(self, evidence: Evidence, now: datetime) -> AuthenticDcap:
         quote = self._parse(evidence.report)
         return AuthenticDcap(quote=authenticate(quote, evidence.endorsements, self.root(), now))
+
+    def renewed(self, evidence: Evidence, endorsements: Sequence[bytes], now: datetime) -> Evidence:
+        return renewed(evidence, self._parse(evidence.report), endorsements, self.root(), now)
 
     def reference(self, evidence: Evidence) -> ReferenceValues:
         return reference_values_of(self._parse(evidence.report), evidence.endorsements, self.root())

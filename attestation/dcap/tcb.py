@@ -14,7 +14,7 @@ from attestation.dcap.qe_identity import QeIdentity
 from attestation.dcap.quote import Quote
 from attestation.dcap.tcb_info import ComponentLevel, TcbInfo, TcbLevel, TdxModule
 from attestation.dcap.td_report import TdReport
-from attestation.errors import EvidenceNotAuthentic
+from attestation.errors import EvidenceNotAuthentic, EvidenceWithdrawn
 
 _OUTDATED = {
     TcbStatus.UP_TO_DATE: TcbStatus.OUT_OF_DATE,
@@ -110,7 +110,7 @@ def _reached(platform: list[TcbLevel], tcb_info: TcbInfo, tee_tcb_svn: bytes | N
 def _listed_module(tee_tcb_svn: bytes, tcb_info: TcbInfo) -> TdxModule:
     module = tcb_info.module(tee_tcb_svn[1])
     if module is None:
-        raise EvidenceNotAuthentic("tdx_module", expected="a listed version", found=f"version {tee_tcb_svn[1]}")
+        raise EvidenceWithdrawn("tdx_module", expected="a listed version", found=f"version {tee_tcb_svn[1]}")
     return module
 
 

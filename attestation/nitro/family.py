@@ -1,6 +1,6 @@
 """AWS Nitro Enclaves as a family of evidence."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -8,7 +8,7 @@ from typing import Literal
 from cryptography import x509
 
 from attestation.claims import Claims
-from attestation.errors import EvidenceRefused, ReferenceValuesError
+from attestation.errors import EvidenceRefused, ReferenceValuesError, RevocationUnpublished
 from attestation.evidence import Evidence
 from attestation.nitro.appraise import appraise
 from attestation.nitro.authenticate import AuthenticDocument, authenticate
@@ -49,6 +49,10 @@ class NitroFamily:
     def authenticate(self, evidence: Evidence, now: datetime) -> AuthenticNitro:
         envelope = CoseSign1.parse(evidence.report)
         return AuthenticNitro(document=authenticate(envelope, evidence.endorsements, self.root(), now))
+
+    def renewed(self, evidence: Evidence, endorsements: Sequence[bytes], now: datetime) -> Evidence:
+        found = "none: AWS publishes none, and its certificates live hours"
+        raise RevocationUnpublished("revocation", expected="a list of what was withdrawn", found=found)
 
     def reference(self, evidence: Evidence) -> ReferenceValues:
         """The same image, role, instance and signer; any launch of it, for as long as its certificate may live."""

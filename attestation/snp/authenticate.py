@@ -78,7 +78,7 @@ def authenticate(
 
     # 2. the pinned issuer
     with checks.line(2):
-        chain = _chain_of(key, roots)
+        chain = chain_of(key, roots)
     checks.passed(2, "issuer", "a pinned intermediate", subject(chain.intermediate))
 
     # 3. the chain's signatures
@@ -135,7 +135,7 @@ def _what_came(key: EndorsementKey, came: Endorsements) -> str:
     return ", ".join(words)
 
 
-def _chain_of(key: EndorsementKey, roots: RootSet) -> Chain:
+def chain_of(key: EndorsementKey, roots: RootSet) -> Chain:
     """The pinned chain over a key of this kind, by the issuer's name; the signature is still to be verified."""
     chains = [chain for chain in roots.chains if chain.kind is key.kind]
     for chain in chains:

@@ -1,6 +1,6 @@
 """SEV-SNP as a family of evidence: the vendor's, and the simulated twin, which differs in its roots only."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,6 +15,7 @@ from attestation.snp.endorsements import Endorsements
 from attestation.snp.product import product_of_cpuid
 from attestation.snp.reference import reference_values
 from attestation.snp.reference_values import SnpReferenceValues
+from attestation.snp.renewal import renewed
 from attestation.snp.report import REPORT_BYTES, SignedReport
 from attestation.snp.roots import RootSet
 from attestation.verdict import Verdict
@@ -50,6 +51,9 @@ class SnpFamily:
     def authenticate(self, evidence: Evidence, now: datetime) -> AuthenticSnp:
         signed = SignedReport.parse(evidence.report)
         return AuthenticSnp(report=authenticate(signed, evidence.endorsements, self.roots(), now))
+
+    def renewed(self, evidence: Evidence, endorsements: Sequence[bytes], now: datetime) -> Evidence:
+        return renewed(evidence, endorsements, self.roots(), now)
 
     def reference(self, evidence: Evidence) -> ReferenceValues:
         parsed = SignedReport.parse(evidence.report).report

@@ -80,22 +80,6 @@ def in_another_boot() -> Told:
     return with_lie(recorder, recorder.accepted("silo-2"))
 
 
-def opened_for_nobody() -> Told:
-    recorder = admitted("silo-0", "silo-1")
-    return with_lie(recorder, recorder.opened())
-
-
-def opened_for_barred_silos() -> Told:
-    recorder = collecting(*SILOS)
-    recorder.batch(recorder.committed())
-    recorder.batch(replace(recorder.abandoned(CHANGED_AFTER_ADMISSION), silo="silo-2"))
-    recorder.boot = Boot("B")
-    recorder.batch(recorder.started())
-    for silo in ("silo-0", "silo-2"):
-        recorder.batch(recorder.admitted(silo))
-    return with_lie(recorder, recorder.opened())
-
-
 def forgotten_by_a_restart() -> Told:
     """A boot that goes on as if no attempt had been open."""
     recorder = collecting("silo-0", "silo-2")
@@ -132,8 +116,6 @@ def committed_attempt_given_up_for_nothing() -> Told:
 LIES = {
     "an update after its silo was barred": Case(after_a_bar, "silo-2 is barred"),
     "an update in a boot that did not open the attempt": Case(in_another_boot, "may not follow in phase interrupted"),
-    "an attempt for silos that are no cohort": Case(opened_for_nobody, "are no cohort"),
-    "an attempt for silos of which one is barred": Case(opened_for_barred_silos, "are no cohort"),
     "an interrupted attempt that nobody ends": Case(forgotten_by_a_restart, "may not follow in phase interrupted"),
     "a reset that no silo is due": Case(reset_that_nobody_needs, "no silo's lost control variate is on record"),
     "an attempt before the reset that is due": Case(reset_that_was_left_out, "expected the control.reset that silo-3"),

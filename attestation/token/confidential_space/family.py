@@ -1,6 +1,6 @@
 """Google Confidential Space as a family of evidence."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -9,7 +9,13 @@ from typing import TypeVar
 from cryptography import x509
 
 from attestation.claims import Claims
-from attestation.errors import AttestationError, EvidenceRefused, EvidenceUncheckable, ReferenceValuesError
+from attestation.errors import (
+    AttestationError,
+    EvidenceRefused,
+    EvidenceUncheckable,
+    ReferenceValuesError,
+    RevocationUnpublished,
+)
 from attestation.evidence import Evidence
 from attestation.reference_values import ReferenceValues
 from attestation.terms import Covers, Revocation
@@ -66,6 +72,10 @@ class ConfidentialSpaceFamily:
     def authenticate(self, evidence: Evidence, now: datetime) -> AuthenticConfidentialSpace:
         token = authenticate(Jws.parse(evidence.report), evidence.endorsements, self.root(), now)
         return AuthenticConfidentialSpace(token=token)
+
+    def renewed(self, evidence: Evidence, endorsements: Sequence[bytes], now: datetime) -> Evidence:
+        found = "none: Google publishes none, and its tokens live an hour"
+        raise RevocationUnpublished("revocation", expected="a list of what was withdrawn", found=found)
 
     def reference(self, evidence: Evidence) -> ReferenceValues:
         """The same workload, place and account, on the same hardware, on an image at least as new.

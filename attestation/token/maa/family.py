@@ -1,10 +1,17 @@
 """Microsoft Azure Attestation as a family of evidence."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from attestation.claims import Claims
-from attestation.errors import AttestationError, EvidenceRefused, EvidenceUncheckable, ReferenceValuesError
+from attestation.errors import (
+    AttestationError,
+    EvidenceRefused,
+    EvidenceUncheckable,
+    ReferenceValuesError,
+    RevocationUnpublished,
+)
 from attestation.evidence import Evidence
 from attestation.reference_values import ReferenceValues
 from attestation.terms import Covers, Revocation
@@ -56,6 +63,10 @@ class MaaFamily:
 
     def authenticate(self, evidence: Evidence, now: datetime) -> AuthenticMaa:
         return AuthenticMaa(token=authenticate(Jws.parse(evidence.report), evidence.endorsements, now))
+
+    def renewed(self, evidence: Evidence, endorsements: Sequence[bytes], now: datetime) -> Evidence:
+        found = "none: Microsoft publishes none, and its tokens live hours"
+        raise RevocationUnpublished("revocation", expected="a list of what was withdrawn", found=found)
 
     def reference(self, evidence: Evidence) -> ReferenceValues:
         """The same machine's kind and measurements, from the same issuer under the same policy and key."""
