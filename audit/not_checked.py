@@ -35,9 +35,8 @@ def not_checked(agreement: Agreement, *, heads: int, kept: Kept | None, as_of: A
 def _continuation(heads: int, kept: Kept | None) -> list[str]:
     lines = []
     if not heads and kept is None:
-        lines.append(
-            "whether the log goes on, elsewhere or later: only what a silo has kept can tell (--head, --receipts)"
-        )
+        which = "only a checkpoint that a silo has kept can tell (--head, --receipts)"
+        lines.append(f"whether the log goes on, elsewhere or later: {which}")
     else:
         given = [f"{heads} checkpoint{'s' * (heads > 1)}"] if heads else []
         if kept is not None:

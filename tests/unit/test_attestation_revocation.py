@@ -35,6 +35,7 @@ from attestation import (
     EvidenceMalformed,
     EvidenceNotAuthentic,
     EvidenceUncheckable,
+    EvidenceWithdrawn,
     Verdict,
     appraise,
 )
@@ -110,7 +111,7 @@ class TestAListThatCameAlongIsChecked:
         certificate = getattr(CHAIN, which)
         for serials in ((certificate.serial_number,), (1, certificate.serial_number, 3)):
             error = refused(revocation_list(serials=serials), by=by)
-            assert type(error) is EvidenceNotAuthentic
+            assert type(error) is EvidenceWithdrawn
             assert error.field.startswith(f"revocation of CN={'ARK' if which == 'ark' else 'SEV'}-Simulated")
             assert error.number == 5
 
@@ -118,11 +119,11 @@ class TestAListThatCameAlongIsChecked:
     def test_for_whatever_reason(self, by: object, reason: x509.ReasonFlags) -> None:
         serials = (CHAIN.intermediate.serial_number,)
         listed = revocation_list(serials=serials, entry_extensions={x509.CRLReason(reason): False})
-        assert type(refused(listed, by=by)) is EvidenceNotAuthentic
+        assert type(refused(listed, by=by)) is EvidenceWithdrawn
 
     def test_on_the_second_list_too(self, by: object) -> None:
         listed = revocation_list(serials=(CHAIN.intermediate.serial_number,))
-        assert type(refused(revocation_list(), listed, by=by)) is EvidenceNotAuthentic
+        assert type(refused(revocation_list(), listed, by=by)) is EvidenceWithdrawn
 
     def test_another_roots_list_is_refused(self, by: object) -> None:
         error = refused(revocation_list(root()), by=by)
