@@ -16,11 +16,12 @@ entry once the transition table has taken it.
 from collections.abc import Callable
 
 from attestation import Tee
+from audit.divergence import DivergenceError
 from audit.doubts import Doubts
 from audit.entries import ApplianceStarted, Entry, LogGenesis, LogSuperseded, SiloAdmitted, SiloRefused
 from audit.findings import Findings
 from audit.named_objects import NamedObjects
-from audit.replay import DivergenceError, History
+from audit.replay import History
 from audit.report import Line
 from audit.succession import check_begun, check_ended
 from protocol.agreement import Agreement, SiloTerms

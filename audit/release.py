@@ -10,6 +10,7 @@ Pure; trusts that the votes were verified. Called by the audit.
 
 from dataclasses import dataclass
 
+from audit.divergence import DivergenceError
 from audit.entries import (
     Entry,
     LogClosed,
@@ -23,7 +24,7 @@ from audit.entries import (
 )
 from audit.findings import Findings
 from audit.quorum import Cosignature
-from audit.replay import DivergenceError, History
+from audit.replay import History
 from audit.report import Line
 
 

@@ -19,9 +19,9 @@ the first that doesn't follow. Pure: no bytes are read and no evidence appraised
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from hashlib import sha256
 from typing import Any
 
+from audit.divergence import DivergenceError
 from audit.entries import (
     ApplianceStarted,
     CohortMember,
@@ -39,9 +39,9 @@ from audit.entries import (
     UpdateAccepted,
     UpdateRefused,
 )
+from audit.freshness import Freshness
 from protocol.agreement import Agreement, SiloTerms, Strategy
 from protocol.errors import RefusalCode, RefusedError
-from protocol.keys import SEALING_PUBLIC_BYTES
 
 
 class Phase(StrEnum):
@@ -89,16 +89,6 @@ HELD_AGAINST_A_SILO = frozenset(
 )
 
 
-class DivergenceError(Exception):
-    """An entry that doesn't follow from the ones before it: a lie, or a bug. Names the entry and what is wrong."""
-
-    def __init__(self, index: int, kind: str | None, problem: str) -> None:
-        super().__init__(f"entry {index} ({kind}): {problem}")
-        self.index = index
-        self.kind = kind
-        self.problem = problem
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """How an attempt ended: the index of its terminal entry, and the silos whose updates it used."""
@@ -119,7 +109,7 @@ class History:
         self.started: ApplianceStarted | None = None
         self.started_index = 0
         self.boots: set[bytes] = set()
-        self.used_keys: set[bytes] = set()
+        self.fresh = Freshness()
         self.admitted: dict[str, SiloAdmitted] = {}
         self.published_rounds = 0
         self.attempt = 0
@@ -133,7 +123,6 @@ class History:
         self.updates: dict[str, UpdateAccepted] = {}
         self.refused: dict[str, UpdateRefused] = {}
         self.upload_ids: set[bytes] = set()
-        self.update_digests: set[bytes] = set()
         self.committed: RoundCommitted | None = None
         self.outcomes: dict[tuple[int, int], Outcome] = {}
         self.reset_due: str | None = None
@@ -177,6 +166,10 @@ class History:
         if expected != found:
             raise self._diverges(entry, f"{what}: expected {_shown(expected)}, found {_shown(found)}")
 
+    def _require_fresh(self, entry: Entry, problem: str | None) -> None:
+        if problem is not None:
+            raise self._diverges(entry, problem)
+
     def _boot(self, entry: Entry, boot_id: bytes) -> None:
         self._require(entry, "boot id", self.started.boot_id if self.started else None, boot_id)
 
@@ -217,20 +210,12 @@ class History:
             self._require(entry, "keys of the genesis", self.genesis.keys, entry.keys)
         elif entry.boot_id in self.boots:
             raise self._diverges(entry, "boot id: expected a new one, found one used before")
-        self._check_boot_keys(entry)
-
-    def _check_boot_keys(self, entry: ApplianceStarted) -> None:
-        """Only the log key outlives a boot: whoever has another's keys is a copy of it, or kept what he must not."""
-        if entry.keys.signing == entry.keys.log:
-            raise self._diverges(entry, "signing key: expected one of its own, found the log key")
-        for role, key in _boot_keys(entry).items():
-            if key in self.used_keys:
-                raise self._diverges(entry, f"{role} key: expected a new one, found one used before")
+        self._require_fresh(entry, self.fresh.problem_of_boot(entry.keys))
 
     def _take_started(self, entry: ApplianceStarted) -> None:
         self.started, self.started_index = entry, self.size
         self.boots.add(entry.boot_id)
-        self.used_keys.update(_boot_keys(entry).values())
+        self.fresh.take_boot(entry.keys)
         self.admitted.clear()
         if self.phase in (Phase.COLLECTING, Phase.COMMITTED):
             self.phase = Phase.INTERRUPTED
@@ -266,11 +251,7 @@ class History:
             raise self._diverges(entry, f"all {self.agreement.federation.rounds} rounds are published")
         if self.reset_due is not None:
             raise self._diverges(entry, f"expected the control.reset that {self.reset_due} is due")
-        if len(entry.round_key) != SEALING_PUBLIC_BYTES:
-            found = len(entry.round_key)
-            raise self._diverges(entry, f"round key: expected {SEALING_PUBLIC_BYTES} bytes, found {found}")
-        if sha256(entry.round_key).digest() in self.used_keys:
-            raise self._diverges(entry, "round key: expected a new one, found one used before")
+        self._require_fresh(entry, self.fresh.problem_of_round_key(entry.round_key))
         self._require(entry, "model", self.model, entry.model)
         self._require(entry, "control variate", self.control, entry.control)
         self._require(entry, "control epoch", self.control_epoch, entry.control_epoch)
@@ -283,7 +264,7 @@ class History:
 
     def _take_opened(self, entry: RoundOpened) -> None:
         self.opened, self.opened_index, self.attempt = entry, self.size, entry.attempt
-        self.used_keys.add(sha256(entry.round_key).digest())
+        self.fresh.take_round_key(entry.round_key)
         self.updates, self.refused, self.committed = {}, {}, None
         self.phase = Phase.COLLECTING
 
@@ -303,15 +284,14 @@ class History:
 
     def _check_accepted(self, entry: UpdateAccepted) -> None:
         self._check_update(entry)
-        if entry.update in self.update_digests:
-            raise self._diverges(entry, "update: expected a new one, found one accepted before")
+        self._require_fresh(entry, self.fresh.problem_of_update(entry.update))
         if self.uses_controls:
             self._require(entry, "parent", self.parents.get(entry.silo), entry.parent)
 
     def _take_accepted(self, entry: UpdateAccepted) -> None:
         self.updates[entry.silo] = entry
         self.upload_ids.add(entry.upload_id)
-        self.update_digests.add(entry.update)
+        self.fresh.take_update(entry.update)
 
     def _check_update_refused(self, entry: UpdateRefused) -> None:
         self._check_update(entry)
@@ -430,12 +410,6 @@ _TRANSITIONS: dict[type[Entry], tuple[_Step, _Step]] = {
     LogClosed: (History._check_closed, History._take_closed),
     LogSuperseded: (History._check_superseded, History._take_superseded),
 }
-
-
-def _boot_keys(entry: ApplianceStarted) -> dict[str, bytes]:
-    """SHA-256 of each key that lives as long as a boot, by role."""
-    roles = entry.keys.by_role()
-    return {role: sha256(roles[role]).digest() for role in ("signing", "sealing", "ca")}
 
 
 def _shown(value: object) -> str:

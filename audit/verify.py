@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
+from audit.divergence import DivergenceError
 from audit.doubts import Doubts, OtherDay
 from audit.ending import ending
 from audit.entries import (
@@ -49,7 +50,7 @@ from audit.note import Checkpoint
 from audit.receipt_files import HandedIn, NotUnderstood
 from audit.receipts import Receipts
 from audit.release import Releases
-from audit.replay import DivergenceError, History
+from audit.replay import History
 from audit.report import AuditReport, CheckLine, Counts, Line, NewestCheckpoint
 from audit.resources import CHECKPOINT
 from audit.walk import TreeWalk

@@ -26,10 +26,11 @@ from appliance.enclave.sealed_state import EnclaveState, StateError, StateVault
 from appliance.enclave.succession import Successor, begin_after, end_for
 from attestation.collect.errors import CollectError, NoSealingKey
 from attestation.collect.platform import Platform
+from audit.divergence import DivergenceError
 from audit.entries import ApplianceStarted, LogGenesis, RoundAbandoned, parse_entry
 from audit.log import LogWriter
 from audit.log_files import LogFiles
-from audit.replay import RESTART, DivergenceError, History, Phase
+from audit.replay import RESTART, History, Phase
 from audit.resources import holds_log, read_first_entry
 from audit.store import Store, StoreError
 from protocol.agreement import Agreement

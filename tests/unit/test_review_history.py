@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 from audit_history import Recorder, agreement_of
 
-from audit.replay import CHANGED_AFTER_ADMISSION, DivergenceError
+from audit.divergence import DivergenceError
+from audit.replay import CHANGED_AFTER_ADMISSION
 
 
 def collecting(strategy: str = "scaffold") -> Recorder:
