@@ -18,7 +18,7 @@ from audit.log_files import LogFiles
 from audit.merkle import Tree, TreeHead, inclusion_proof, leaf_hash, root_hash
 from audit.note import Checkpoint
 from audit.proof import Receipt
-from audit.receipt_files import HandedIn, NotUnderstood, receipts_below
+from audit.receipt_files import HandedIn, NotUnderstood, receipts_below, sorted_by_log
 from audit.report import AuditReport, AuditVerdict, Line
 from audit.resources import checkpoint_name
 from audit.store import MemoryStore
@@ -345,3 +345,15 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     result = run(tmp_path, "--receipts", tmp_path / "nowhere")
     assert result.exit_code == 2
     assert "expected a readable directory" in result.output
+
+
+def test_receipts_of_several_logs_go_to_the_log_that_they_name() -> None:
+    """After a succession a silo's folders hold receipts of both logs; what is of neither is named by the newest."""
+    old = "another.example/log"
+    theirs = replace(changed(GOOD, checkpoint=signed(HEAD, origin=old)), name="theirs")
+    junk = NotUnderstood(name="readme.txt", problem="found another file")
+    stranger = replace(changed(GOOD, checkpoint=signed(HEAD, origin="third.example/log")), name="stranger")
+    files = [GOOD, theirs, junk, stranger]
+    newest = sorted_by_log(files, origin=ORIGIN, others=frozenset({old}), takes_the_rest=True)
+    assert list(newest) == [GOOD, junk, stranger]
+    assert list(sorted_by_log(files, origin=old, others=frozenset({ORIGIN}), takes_the_rest=False)) == [theirs]

@@ -37,7 +37,9 @@ class Run:
     def __call__(self, *, enclave: str = f"{ENCLAVE_UP}; {SERVE}", gateway: str = f"{GATEWAY_UP}; {SERVE}") -> Exit:
         """`enclave`, `gateway`: shell commands; `$*` are the arguments."""
         script = self.folder / "python"
-        script.write_text(f'#!/bin/sh\ncase "$*" in *"-m appliance.enclave"*)\n{enclave}\n;;\n*)\n{gateway}\n;;\nesac\n')
+        script.write_text(
+            f'#!/bin/sh\ncase "$*" in *"-m appliance.enclave"*)\n{enclave}\n;;\n*)\n{gateway}\n;;\nesac\n'
+        )
         script.chmod(0o755)
         config = ApplianceConfig(
             endorsements=None,
