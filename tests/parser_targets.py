@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import synthetic_dcap
 from agreement_examples import good_agreement
 from audit_forgery import HONEST
 from forked_logs import account, forked
 from memory_federation import MemoryFederation
-from synthetic_snp import revocation_list
+from synthetic_snp import revocation_list, simulated_evidence
 
 from attestation.dcap.collateral import Collateral
 from attestation.errors import AttestationError, EvidenceMalformed
@@ -24,6 +25,7 @@ from attestation.recognise import endorsements_in, recognise
 from attestation.simulated.reference_values import simulated_reference_values
 from attestation.snp.cert_table import CertTable, TableEntry
 from attestation.snp.endorsements import Endorsements
+from attestation.tee import Tee
 from audit.checkpoint_text import CheckpointText
 from audit.compare import compare
 from audit.entries import parse_entry
@@ -92,7 +94,25 @@ def _evidence_targets() -> dict[str, Target]:
     for tee, family in FAMILIES.items():
         own = tuple(evidence.report for _, evidence in recognised if evidence.tee is tee)
         targets[f"describe-{tee}"] = Target(parse=family.describe, allowed=AttestationError, seeds=own)
-    return targets
+    return targets | _renewal_targets(snp_endorsements)
+
+
+def _renewal_targets(of_amd: tuple[bytes, ...]) -> dict[str, Target]:
+    """An auditor's list of another day, beside evidence that was good once."""
+    quote, amd, intel = synthetic_dcap.evidence(), simulated_evidence(), synthetic_dcap.FAMILIES[Tee.TDX]
+    now = synthetic_dcap.NOW
+    return {
+        "renewal-snp": Target(
+            parse=lambda data: FAMILIES[Tee.SIMULATED].renewed(amd, (data,), now),
+            allowed=AttestationError,
+            seeds=of_amd,
+        ),
+        "renewal-dcap": Target(
+            parse=lambda data: intel.renewed(quote, (*quote.endorsements, data), now),
+            allowed=AttestationError,
+            seeds=quote.endorsements,
+        ),
+    }
 
 
 def _recognised(data: bytes) -> Evidence | None:

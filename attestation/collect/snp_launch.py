@@ -89,17 +89,24 @@ class LaunchImage:
 
     def _digest(self) -> bytes:
         from sevsnpmeasure import guest  # type: ignore[import-untyped]
-        from sevsnpmeasure.ovmf import OVMF  # type: ignore[import-untyped]
+        from sevsnpmeasure.ovmf import OVMF, SectionType  # type: ignore[import-untyped]
         from sevsnpmeasure.sev_mode import SevMode  # type: ignore[import-untyped]
         from sevsnpmeasure.vcpu_types import CPU_SIGS  # type: ignore[import-untyped]
         from sevsnpmeasure.vmm_types import VMMType  # type: ignore[import-untyped]
 
         # Each page is hashed: a file that declares terabytes of them would keep an auditor waiting.
-        declared = sum(section.size for section in OVMF(str(self.firmware)).metadata_items())
+        sections = OVMF(str(self.firmware)).metadata_items()
+        declared = sum(section.size for section in sections)
         if declared > LARGEST_SECTIONS_BYTES:
             raise NotMeasurable(
                 f"{self.firmware}: expected sections of at most {LARGEST_SECTIONS_BYTES} bytes, found {declared}"
             )
+        for section in sections:
+            # The library asserts this, and `python -O` takes its asserts away.
+            of_hashes = self.kernel is not None and section.section_type() is SectionType.SNP_KERNEL_HASHES
+            if section.size % PAGE_BYTES or (of_hashes and section.size != PAGE_BYTES):
+                which = f"one page of {PAGE_BYTES} bytes of hashes" if of_hashes else f"pages of {PAGE_BYTES} bytes"
+                raise NotMeasurable(f"{self.firmware}: expected sections of {which}, found one of {section.size} bytes")
         signature = 0
         if self.hypervisor is Hypervisor.QEMU:
             if self.vcpu_type not in CPU_SIGS:
