@@ -54,7 +54,7 @@ check-imports: $(VENV)/.dev
 # Our log before readers and a witness that others wrote, which live in an environment of their own; what they judge
 # otherwise than we do is listed in docs/other-readers.md.
 check-readers: $(VENV)/.dev $(READERS)/.installed
-	STRONGROOM_READERS=$(READERS)/bin $(BIN)/python -m pytest -n 2 --dist loadfile tests/readers $(PYTEST_ARGS)
+	STRONGROOM_READERS=$(CURDIR)/$(READERS)/bin $(BIN)/python -m pytest -n 2 --dist loadfile tests/readers $(PYTEST_ARGS)
 
 $(READERS)/.installed: locks/readers.txt
 	test -x $(READERS)/bin/python || $(PYTHON) -m venv $(READERS)

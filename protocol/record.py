@@ -18,15 +18,17 @@ from typing import Annotated, Any, ClassVar, Self, TypeAlias, Union, get_args, g
 from protocol import canonical
 from protocol.errors import MalformedError
 from protocol.fields import Fields, encode_base64, format_decimal, format_digest
+from protocol.keys import VerifyingKey
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How one field is spelled: the `Fields` reader's name and its arguments."""
+    """How one field is spelled: the `Fields` reader's name and its arguments; `is_key`: a good Ed25519 key."""
 
     reader: str
     size: int | None = None
     limit: int | None = None
+    is_key: bool = False
 
 
 Digest: TypeAlias = Annotated[bytes, Form("digest")]
@@ -37,7 +39,8 @@ Count: TypeAlias = Annotated[int, Form("integer")]
 Decimal: TypeAlias = Annotated[float, Form("decimal")]
 Id32: TypeAlias = Annotated[bytes, Form("hexadecimal", size=32)]
 Id16: TypeAlias = Annotated[bytes, Form("hexadecimal", size=16)]
-Key32: TypeAlias = Annotated[bytes, Form("base64", size=32)]
+Key32: TypeAlias = Annotated[bytes, Form("base64", size=32, is_key=True)]
+"""An Ed25519 public key of large order (`protocol.keys.VerifyingKey`)."""
 P256: TypeAlias = Annotated[bytes, Form("base64", size=91)]
 """A SubjectPublicKeyInfo (DER) of a P-256 key, its point uncompressed."""
 Hybrid: TypeAlias = Annotated[bytes, Form("base64", size=1216)]
@@ -120,7 +123,13 @@ def _read_form(table: Fields, key: str, form: Form) -> Any:
         bounds["size"] = form.size
     if form.limit is not None:
         bounds["limit"] = form.limit
-    return getattr(table, form.reader)(key, **bounds)
+    value = getattr(table, form.reader)(key, **bounds)
+    if form.is_key:
+        try:
+            VerifyingKey(value)
+        except MalformedError as error:
+            raise table.error(key, "an Ed25519 key of large order", value.hex()) from error
+    return value
 
 
 def _to_json(record: Record) -> dict[str, canonical.Json]:

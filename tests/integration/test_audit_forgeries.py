@@ -14,6 +14,7 @@ from audit_history import (
     Boot,
     Recorder,
     Told,
+    identity,
     token,
     told,
 )
@@ -208,10 +209,16 @@ SEMANTICS = {
         lambda: fields(ApplianceStarted, 1, boot_id=Boot("A").boot_id), at(ApplianceStarted, 1), ENTRIES, "boot id"
     ),
     "a log key changed at a boot": Case(
-        lambda: fields(ApplianceStarted, 1, keys=replace(Boot("B").keys, log=bytes(32))),
+        lambda: fields(ApplianceStarted, 1, keys=replace(Boot("B").keys, log=identity("another log").public.raw)),
         at(ApplianceStarted, 1),
         ENTRIES,
         "log key",
+    ),
+    "a log key under which anybody could sign": Case(
+        lambda: fields(ApplianceStarted, 1, keys=replace(Boot("B").keys, log=bytes(32))),
+        at(ApplianceStarted, 1),
+        ENTRIES,
+        "expected an Ed25519 key of large order",
     ),
     "closed a round early": Case(
         lambda: without(at(RoundPublished, 1)), at(RoundPublished, 1), ENTRIES, "may not follow in phase committed"
