@@ -9,4 +9,6 @@ from pathlib import Path
 import pytest
 
 _HERE = Path(__file__).parent
-pytest.register_assert_rewrite(*sorted({path.stem for path in _HERE.glob("*.py")} - {"conftest"}), "attestation_cases", "readers")
+pytest.register_assert_rewrite(
+    *sorted({path.stem for path in _HERE.glob("*.py")} - {"conftest"}), "attestation_cases", "readers"
+)
