@@ -8,24 +8,22 @@ This module trusts the keys that its caller names: the log's from evidence that 
 agreement.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from audit import signature_types
 from audit.checkpoint_text import CheckpointText, checkpoint_text
 from audit.merkle import TreeHead
-from audit.signature_types import KEY_ID_BYTES, MAXIMUM_TIME, SignatureType, cosigned_message
+from audit.signature_types import MAXIMUM_TIME, SignatureType, cosigned_message
 from protocol.errors import MalformedError, SignatureError
 from protocol.fields import decode_base64, encode_base64
 from protocol.keys import SigningKey, VerifyingKey
+from protocol.verifier_keys import KEY_ID_BYTES, join_verifier_key, key_name, require_key_id, split_verifier_key
 
 MAXIMUM_NOTE_BYTES = 1_000_000
 MAXIMUM_SIGNATURES = 100
-MAXIMUM_NAME_BYTES = 255
 _DASH = "— "
 _TIME_BYTES = 8
-_KEY_ID = re.compile(r"[0-9a-f]{8}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +50,7 @@ class NoteSignature:
         blob = decode_base64(text) if space and line.startswith(_DASH) and line.endswith("\n") else None
         if blob is None or len(blob) <= KEY_ID_BYTES:
             raise MalformedError(f'signature line: expected "{_DASH}<name> <base64>", found {line[:80]!r}')
-        return cls(name=_key_name(name), key_id=blob[:KEY_ID_BYTES], payload=blob[KEY_ID_BYTES:])
+        return cls(name=key_name(name), key_id=blob[:KEY_ID_BYTES], payload=blob[KEY_ID_BYTES:])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +62,7 @@ class VerifierKey:
     public: bytes
 
     def __post_init__(self) -> None:
-        _key_name(self.name)
+        key_name(self.name)
         signature_types.check_key(self.type, self.public)
 
     @classmethod
@@ -83,7 +81,7 @@ class VerifierKey:
         return signature_types.key_id(self.type, self.name, self.public)
 
     def __str__(self) -> str:
-        return f"{self.name}+{self.key_id.hex()}+{encode_base64(bytes([self.type]) + self.public)}"
+        return join_verifier_key(self.name, self.key_id, bytes([self.type]) + self.public)
 
     @classmethod
     def parse(cls, text: str) -> "VerifierKey":
@@ -91,15 +89,11 @@ class VerifierKey:
 
         Raises `MalformedError`, also for a key of a type that we can't check: who configures one must be told.
         """
-        name, *rest = text.split("+", 2)
-        blob = decode_base64(rest[1]) if len(rest) == 2 and _KEY_ID.fullmatch(rest[0]) else None
-        if not blob:
-            raise MalformedError(f"verifier key: expected <name>+<8 hex digits>+<base64>, found {text[:120]!r}")
+        name, key_id, blob = split_verifier_key(text)
         if blob[0] not in tuple(SignatureType):
             raise MalformedError(f"verifier key: expected type 0x01, 0x02, 0x04, 0x05 or 0x06, found 0x{blob[0]:02x}")
         key = cls(name=name, type=SignatureType(blob[0]), public=blob[1:])
-        if key.key_id.hex() != rest[0]:
-            raise MalformedError(f"verifier key: expected key id {key.key_id.hex()}, found {rest[0]}")
+        require_key_id(key.key_id, key_id)
         return key
 
     def verify(self, signature: NoteSignature, text: bytes) -> int | None:
@@ -244,7 +238,7 @@ class Checkpoint:
             raise ValueError(f"cosignature time: expected 1 to 2^63-1, found {time}")
         signature = key.sign_unlabelled_note(cosigned_message(time, self.note.text))
         return NoteSignature(
-            name=_key_name(name),
+            name=key_name(name),
             key_id=VerifierKey.of_cosigner(name, key.public).key_id,
             payload=time.to_bytes(_TIME_BYTES, "big") + signature,
         )
@@ -260,14 +254,3 @@ class Checkpoint:
         if len(lines) > MAXIMUM_SIGNATURES:
             raise MalformedError(f"checkpoint: expected at most {MAXIMUM_SIGNATURES} signatures, found more")
         return replace(self, note=replace(self.note, signatures=tuple(lines.values())))
-
-
-def _key_name(name: str) -> str:
-    """A key's name: not empty, at most 255 bytes of UTF-8, no Unicode space, control character or plus."""
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError as error:
-        raise MalformedError("key name: expected UTF-8") from error
-    if not 0 < size <= MAXIMUM_NAME_BYTES or any(c.isspace() or c < " " or c == "+" for c in name):
-        raise MalformedError(f"key name: expected no space, control character or plus, found {name[:80]!r}")
-    return name

@@ -22,9 +22,9 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from audit.checkpoint_text import CheckpointText
 from protocol.errors import MalformedError, SignatureError
 from protocol.keys import SIGNATURE_BYTES, VerifyingKey
+from protocol.verifier_keys import KEY_ID_BYTES, named_key_id
 
 MAXIMUM_TIME = 2**63 - 1
-KEY_ID_BYTES = 4
 MLDSA_KEY_BYTES = 1312
 MLDSA_SIGNATURE_BYTES = 2420
 _TIME_BYTES = 8
@@ -55,7 +55,7 @@ def key_id(kind: SignatureType, name: str, public: bytes) -> bytes:
     if kind == SignatureType.ECDSA:
         return sha256(public).digest()[:KEY_ID_BYTES]
     named = sha256(public).digest() if kind == SignatureType.TREE_HEAD else public
-    return sha256(name.encode() + b"\n" + bytes([kind]) + named).digest()[:KEY_ID_BYTES]
+    return named_key_id(name, bytes([kind]) + named)
 
 
 def check_key(kind: SignatureType, public: bytes) -> None:

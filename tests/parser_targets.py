@@ -7,14 +7,14 @@ fault. Used by the fuzzer (`make fuzz`, guided by coverage) and by a test that r
 import json
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import synthetic_dcap
 from agreement_examples import good_agreement
 from audit_forgery import HONEST
 from forked_logs import account, forked
-from memory_federation import MemoryFederation
+from memory_federation import MemoryFederation, signing_key
 from synthetic_snp import revocation_list, simulated_evidence
 
 from attestation.dcap.collateral import Collateral
@@ -37,6 +37,8 @@ from audit.signature_types import SignatureType
 from audit.succession import SuccessionProof
 from audit.tiles import parse_bundle, parse_hash_tile
 from audit.vouching import Voucher
+from audit.witnessing.answer import Answer, read_answer
+from audit.witnessing.request import AddCheckpoint
 from protocol.agreement import Agreement
 from protocol.agreement_tees import render_tee
 from protocol.enrolment import Admitted, Enrol, Hello, Welcome
@@ -52,6 +54,7 @@ from protocol.update import UpdateMetadata
 
 _APPROVAL = Approval(silo="silo-0", predecessor=bytes(32), successor=bytes(32), rounds=1, model=bytes(32))
 VECTORS = Path(__file__).parent / "vectors" / "data"
+_WITNESS = VerifierKey.of_cosigner("witness.example/w1", signing_key("w1").public)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +77,10 @@ class Target:
 def _files(*patterns: str, limit: int = 64) -> tuple[bytes, ...]:
     paths = sorted(path for pattern in patterns for path in VECTORS.glob(pattern) if path.is_file())
     return tuple(path.read_bytes() for path in paths[:limit])
+
+
+def _as_requests(checkpoints: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    return tuple(b"old 7\n" + 2 * (b"A" * 43 + b"=\n") + b"\n" + checkpoint for checkpoint in checkpoints)
 
 
 def _evidence_targets() -> dict[str, Target]:
@@ -214,6 +221,19 @@ def targets() -> dict[str, Target]:
             parse=lambda data: VerifierKey.parse(data.decode("utf-8", "replace")),
             allowed=ProtocolError,
             seeds=_verifier_keys(),
+        ),
+        "add-checkpoint": Target(
+            parse=AddCheckpoint.parse, allowed=ProtocolError, seeds=_as_requests(_files("tessera/log/checkpoint*"))
+        ),
+        "witness-cosignature": Target(
+            parse=lambda data: read_answer(Answer(status=200, content_type="", body=data), _WITNESS),
+            allowed=ProtocolError,
+            seeds=tuple(data.partition(b"\n\n")[2] for data in _files("tessera/log/checkpoint*")),
+        ),
+        "witness-conflict": Target(
+            parse=lambda data: read_answer(replace(Answer.conflict(0), body=data), _WITNESS),
+            allowed=ProtocolError,
+            seeds=(b"20852163\n",),
         ),
         "receipt": Target(parse=Receipt.parse, allowed=ProtocolError, seeds=_files("c2sp/tlog-proof*")),
         "approval": Target(parse=Approval.parse, allowed=ProtocolError, seeds=(_APPROVAL.encode(),)),
