@@ -150,7 +150,7 @@ class _Comparing:
             return None
         try:
             signed = checkpoint.note.verify(self._keys)
-            votes = self._quorum.count(checkpoint, self._keys[0])
+            votes = self._quorum.count(checkpoint, self._keys[0]).owners
         except SignatureError:
             return None
         return _Head(

@@ -245,7 +245,7 @@ def _head(note: str, keys: list[VerifierKey], agreement: Agreement) -> _Head:
     for signature in checkpoint.note.signatures:
         if signature.signer not in known:
             raise NoFraudError(f"expected signatures by the log and its cosigners, found one by {signature.name}")
-    votes = quorum.count(checkpoint, keys[0])
+    votes = quorum.count(checkpoint, keys[0]).owners
     return _Head(
         checkpoint=checkpoint,
         keys=frozenset(verified.key.public for verified in signed),

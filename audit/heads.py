@@ -1,6 +1,7 @@
-"""Every checkpoint that the store holds: signed by the log, cosigned by nobody but the agreement's silos.
+"""Every checkpoint that the store holds: signed by the log, cosigned by nobody but the agreement's silos and witnesses.
 
-Trusts the log's key, which evidence vouched for by then, and the silos' identity keys, which are the agreement's.
+Trusts the log's key, which evidence vouched for by then, and the silos' and the witnesses' keys, which are the
+agreement's.
 Called by the audit.
 """
 
@@ -12,7 +13,7 @@ from audit.findings import Findings
 from audit.inventory import Inventory
 from audit.log_files import LogFiles
 from audit.note import MAXIMUM_NOTE_BYTES, Checkpoint, VerifierKey
-from audit.quorum import Cosignature
+from audit.quorum import Quorum, Tally
 from audit.report import Line
 from audit.resources import CHECKPOINT, checkpoint_name
 from audit.store import NotFound, StoreError
@@ -24,11 +25,11 @@ from protocol.keys import VerifyingKey
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """An authentic checkpoint in the store, and its owners' votes."""
+    """An authentic checkpoint in the store, and who cosigned it."""
 
     name: str
     checkpoint: Checkpoint
-    votes: tuple[Cosignature, ...]
+    votes: Tally
 
 
 class Heads:
@@ -62,14 +63,14 @@ class Heads:
         self.sizes = tuple(sorted({*self._notes, *newest}))
 
     @property
-    def required(self) -> int:
-        """How many owners make a quorum."""
-        return self._quorum.required
+    def quorum(self) -> Quorum:
+        """Who has to cosign before a release."""
+        return self._quorum
 
     def believe(self, log_key: VerifyingKey) -> None:
         """Take the log's key, which evidence vouches for: before `newest` and `at`."""
         self._log_key = log_key_of(self._agreement, log_key)
-        keys = (self._log_key, *(cosigner.key for cosigner in self._quorum.cosigners))
+        keys = (self._log_key, *self._quorum.keys)
         self._known = {key.name: key.key_id for key in keys}
 
     def require_signed(self, checkpoint: Checkpoint) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from audit.merkle import HASH_BYTES, MAXIMUM_PROOF_HASHES, MAXIMUM_SIZE, leaf_hash, verify_inclusion
 from audit.note import MAXIMUM_NOTE_BYTES, Checkpoint, VerifierKey
-from audit.quorum import Cosignature, Quorum
+from audit.quorum import Quorum, Tally
 from protocol.errors import MalformedError
 from protocol.fields import decode_base64, encode_base64
 
@@ -21,13 +21,13 @@ _INDEX = re.compile(r"index (0|[1-9][0-9]{0,18})", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Included:
-    """The verdict on a receipt: the entry is leaf `index` of the log's tree, and these owners have seen that tree."""
+    """The verdict on a receipt: the entry is leaf `index` of the log's tree, which these owners and witnesses saw."""
 
     origin: str
     index: int
     size: int
     root: bytes
-    cosignatures: tuple[Cosignature, ...]
+    votes: Tally
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,13 +68,13 @@ class Receipt:
         """Check that `entry` is in the log, by this numbered list; `quorum` None accepts the log's word alone.
 
         1. The checkpoint is of the log that `log_key` names, and signed by that key: `SignatureError`.
-        2. Enough owners cosigned it: `SignatureError` for a false cosignature, `QuorumError` for too few.
+        2. Enough owners and witnesses cosigned it: `SignatureError` for a false cosignature, `QuorumError` for too few.
         3. The entry's leaf hash leads to the signed root at the signed size: `ProofError`.
         """
         # 1
         self.checkpoint.verify(log_key)
         # 2
-        cosignatures = () if quorum is None else quorum.verify(self.checkpoint, log_key)
+        votes = Tally() if quorum is None else quorum.verify(self.checkpoint, log_key)
         # 3
         head = self.checkpoint.head
         verify_inclusion(leaf=leaf_hash(entry), index=self.index, proof=self.proof, head=head)
@@ -83,7 +83,7 @@ class Receipt:
             index=self.index,
             size=head.size,
             root=head.root,
-            cosignatures=cosignatures,
+            votes=votes,
         )
 
 

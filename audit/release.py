@@ -1,4 +1,4 @@
-"""Releases: nothing derived from an update left the enclave before enough owners had cosigned what it rests on.
+"""Releases: nothing derived from an update left the enclave before the quorum had cosigned what it rests on.
 
 That a silo answered an attempt (`update.accepted`, `update.refused`) proves that it was announced; before that, a
 checkpoint with a quorum must have covered the attempt's `round.opened`, and with it this boot's `appliance.started` and
@@ -23,7 +23,7 @@ from audit.entries import (
     UpdateRefused,
 )
 from audit.findings import Findings
-from audit.quorum import Cosignature
+from audit.quorum import Quorum, Tally
 from audit.replay import History
 from audit.report import Line
 
@@ -33,18 +33,17 @@ class _Best:
     """The best cosigned checkpoint since the attempt was opened."""
 
     size: int
-    owners: tuple[str, ...]
+    votes: Tally
 
 
 class Releases:
     """Watches checkpoints and entries in the order of the log."""
 
-    def __init__(self, required: int, findings: Findings) -> None:
-        """`required`: how many owners make a quorum."""
+    def __init__(self, quorum: Quorum, findings: Findings) -> None:
         self.quorum_size = 0
         self.checked = 0
         self.notes: list[str] = []
-        self._required = required
+        self._quorum = quorum
         self._findings = findings
         self._signed = 0
         self._committed = 0
@@ -53,13 +52,13 @@ class Releases:
         self._best: _Best | None = None
         self._answered = False
 
-    def checkpoint(self, size: int, votes: tuple[Cosignature, ...]) -> None:
+    def checkpoint(self, size: int, votes: Tally) -> None:
         """An authentic checkpoint; to be called before the entry of index `size`."""
         self._signed = size
-        if len(votes) >= self._required:
+        if self._quorum.is_met(votes):
             self.quorum_size = size
-        if self._best is None or len(votes) > len(self._best.owners):
-            self._best = _Best(size=size, owners=tuple(vote.owner for vote in votes))
+        if self._best is None or _count(votes) > _count(self._best.votes):
+            self._best = _Best(size=size, votes=votes)
 
     def entry(self, index: int, entry: Entry, history: History) -> None:
         """An entry that `history` has taken; raises `DivergenceError` if it shows a release without its quorum."""
@@ -94,13 +93,14 @@ class Releases:
         if self.quorum_size > opened > history.started_index:
             return
         found = "none with any"
-        if self._best is not None and self._best.size > opened and self._best.owners:
-            found = f"at best one of {self._best.size} entries, by {', '.join(self._best.owners)}"
+        if self._best is not None and self._best.size > opened and _count(self._best.votes):
+            votes = self._best.votes
+            found = f"at best one of {self._best.size} entries, by {votes} (missing: {self._quorum.missing(votes)})"
         raise DivergenceError(
             index,
             entry.KIND,
             f"released without a quorum: expected a checkpoint of {opened + 1} to {index} entries cosigned by "
-            f"{self._required} owners, found {found}",
+            f"{self._quorum}, found {found}",
         )
 
     def _note_uncommitted(self, index: int, entry: RoundPublished) -> None:
@@ -116,3 +116,7 @@ class Releases:
             index, opened = self._opened
             attempt = f"round {opened.round} attempt {opened.attempt}"
             self.notes.append(f"entry {index} (round.opened): {attempt} {how}: no quorum cosigned it")
+
+
+def _count(votes: Tally) -> int:
+    return len(votes.owners) + len(votes.witnesses)

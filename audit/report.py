@@ -111,7 +111,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewestCheckpoint:
-    """The log's newest signed head, and the owners who cosigned it, one vote each.
+    """The log's newest signed head, the owners who cosigned it, one vote each, and the further witnesses who did.
 
     `quorum_size` is the size of the newest checkpoint that a quorum cosigned, 0 if none was: what lies beyond could
     still be taken back without any silo noticing.
@@ -120,6 +120,7 @@ class NewestCheckpoint:
     size: int
     root: bytes
     cosignatures: tuple[Cosignature, ...]
+    witnesses: tuple[Cosignature, ...]
     quorum_size: int
 
 
@@ -184,6 +185,9 @@ class AuditReport:
                 "root": newest.root.hex(),
                 "cosigners": [
                     {"owner": vote.owner, "name": vote.name, "time": vote.time} for vote in newest.cosignatures
+                ],
+                "witnesses": [
+                    {"witness": vote.owner, "name": vote.name, "time": vote.time} for vote in newest.witnesses
                 ],
                 "quorum_size": newest.quorum_size,
             },

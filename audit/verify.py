@@ -7,7 +7,8 @@ Pure but for reading the files. Trusts the auditor's own copy of the agreement, 
 1. AGREEMENT   the agreement parses (by whom `verify` is called) and the log is of this agreement
 2. FILES       every file is accounted for, and every tile is what the entries make, byte for byte
 3. TRUST       the evidence in leaf 0 vouches for the log key; every checkpoint is signed by it, is of this log and this
-               tree, and cosigned by nobody but the agreement's silos; what silos kept is in it (`audit.receipts`)
+               tree, and cosigned by nobody but the agreement's silos and witnesses; what silos kept is in it
+               (`audit.receipts`)
 4. ENTRIES     every entry parses, follows from the ones before (`audit.replay`), and no time runs backwards
 5. EVIDENCE    every boot and every admission holds up again; refusals of named silos have true reasons
 6. RELEASES    no attempt was answered before a quorum had cosigned what it rests on
@@ -126,7 +127,7 @@ class _Audit:
         )
         self._receipts = Receipts(handed_in=receipts or (), heads=self._heads, findings=self._findings)
         self._kept: Kept | None = None if receipts is None else Kept(files=self._receipts.files, held=0, silos=())
-        self._releases = Releases(self._heads.required, self._findings)
+        self._releases = Releases(self._heads.quorum, self._findings)
         self._history = History(agreement)
         self._kinds: Counter[type[Entry]] = Counter()
         self._updates_used = 0
@@ -327,7 +328,8 @@ class _Audit:
         return NewestCheckpoint(
             size=newest.checkpoint.size,
             root=newest.checkpoint.root,
-            cosignatures=newest.votes,
+            cosignatures=newest.votes.owners,
+            witnesses=newest.votes.witnesses,
             quorum_size=self._releases.quorum_size,
         )
 

@@ -16,6 +16,7 @@ from attestation.tee import Tee
 from protocol.agreement_render import render_model, render_silo
 from protocol.agreement_tees import MAXIMUM_TEES, read_tee
 from protocol.agreement_terms import (
+    MAXIMUM_COSIGNERS,
     MAXIMUM_SILOS,
     SIMULATED_PREFIX,
     Federation,
@@ -26,6 +27,7 @@ from protocol.agreement_terms import (
     Strategy,
     Training,
     UpdateTerms,
+    WitnessTerms,
     identity_key,
     jurisdiction,
     positive,
@@ -47,6 +49,7 @@ __all__ = [
     "Strategy",
     "Training",
     "UpdateTerms",
+    "WitnessTerms",
     "effective_cohort",
     "mismatch",
     "render_model",
@@ -118,12 +121,13 @@ class Agreement:
             privacy=Privacy.read(table("privacy")),
             appliance=_read_appliance(table("appliance"), file),
             silos=_read_silos(root, file),
-            log=LogTerms.read(table("log")),
+            log=LogTerms.read(table("log"), file),
         )
         root.close()
         _check_unique(agreement, file)
         _check_cohort(agreement, file)
         _check_quorum(agreement, file)
+        _check_witnesses(agreement, file)
         _check_simulated(agreement, file)
         return agreement
 
@@ -150,6 +154,18 @@ class Agreement:
     def spiffe_id(self, name: str) -> str:
         """The SPIFFE ID of a silo that the agreement names; raises `RefusedError` for any other."""
         return f"spiffe://{self.spiffe_domain}/silo/{self.silo(name).name}"
+
+    def witness(self, name: str) -> WitnessTerms:
+        """The terms of one further witness; raises `RefusedError` (unknown-witness)."""
+        for witness in self.log.witnesses:
+            if witness.name == name:
+                return witness
+        raise refuse(
+            RefusalCode.UNKNOWN_WITNESS,
+            expected="one of the agreement's witnesses",
+            found=repr(name[:80]),
+            remedy="only a successor agreement can add a witness",
+        )
 
     def silo(self, name: str) -> SiloTerms:
         """The terms of one silo; raises `RefusedError` (unknown-silo)."""
@@ -276,6 +292,35 @@ def _check_quorum(agreement: Agreement, file: str) -> None:
         raise AgreementError(
             f"{file}: [log] cosigners: expected 2 × cosigners − owners ({owners}) > faulty ({faulty}), "
             f"that is at least {(owners + faulty) // 2 + 1}, found {quorum}"
+        )
+
+
+def _check_witnesses(agreement: Agreement, file: str) -> None:
+    """A witness is nobody who has a vote already, and there is a line for each in a note."""
+    log = agreement.log
+    names = {silo.name: f'silo "{silo.name}"' for silo in agreement.silos}
+    keys = {silo.identity: f'silo "{silo.name}"' for silo in agreement.silos}
+    key_names: set[str] = set()
+    for number, witness in enumerate(log.witnesses, start=1):
+        place = f"{file}: [[log.witness]] #{number}"
+        if witness.name in names:
+            raise AgreementError(
+                f"{place} name: expected one that nobody else has, found that of {names[witness.name]}"
+            )
+        if witness.key in keys:
+            raise AgreementError(f"{place} key: expected one that nobody else has, found that of {keys[witness.key]}")
+        if witness.key_name == log.origin or witness.key_name.startswith(f"{log.origin}/"):
+            raise AgreementError(
+                f"{place} key: expected a key name of the witness's own, found one of this log, {witness.key_name!r}"
+            )
+        if witness.key_name in key_names:
+            raise AgreementError(f"{place} key: expected another key name, found {witness.key_name!r} again")
+        names[witness.name] = keys[witness.key] = f'witness "{witness.name}"'
+        key_names.add(witness.key_name)
+    if log.cosigners + len(log.witnesses) > MAXIMUM_COSIGNERS:
+        raise AgreementError(
+            f"{file}: [log] cosigners: expected at most {MAXIMUM_COSIGNERS} together with the witnesses, "
+            f"found {log.cosigners} and {len(log.witnesses)}"
         )
 
 

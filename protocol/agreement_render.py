@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from attestation.reference_values import ReferenceValues
 from protocol.agreement_tees import render_tee
-from protocol.agreement_terms import Federation, LogTerms, ModelTerms, Privacy, Training, UpdateTerms
+from protocol.agreement_terms import Federation, LogTerms, ModelTerms, Privacy, Training, UpdateTerms, WitnessTerms
 from protocol.agreement_toml import toml_string
 from protocol.fields import format_digest
 from protocol.keys import VerifyingKey
@@ -47,6 +47,18 @@ def render_silo(
         ]
     )
     return "\n".join([block, *(render_tee(tee, "silo.tee") for tee in tees)])
+
+
+def render_witness(witness: WitnessTerms) -> str:
+    """One `[[log.witness]]` block, ending in a line end."""
+    return "\n".join(
+        [
+            "[[log.witness]]",
+            f"name = {toml_string(witness.name)}",
+            f"key = {toml_string(witness.verifier_key)}",
+            "",
+        ]
+    )
 
 
 def render_agreement(
@@ -90,7 +102,9 @@ def render_agreement(
         f"origin = {toml_string(log.origin)}",
         f"cosigners = {log.cosigners}",
         f"faulty = {log.faulty}",
+        *([f"witnesses = {log.required_witnesses}"] if log.witnesses else []),
         "",
+        *(render_witness(witness) for witness in log.witnesses),
         *(render_tee(tee, "appliance.tee") for tee in appliance),
     ]
     return "\n".join([*head, *silos])

@@ -9,16 +9,19 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from protocol.agreement_toml import fields_of, tables_of
 from protocol.errors import MalformedError
 from protocol.fields import Fields
 from protocol.keys import VerifyingKey
+from protocol.verifier_keys import decode_cosigner_key, encode_cosigner_key
 
 MINIMUM_COHORT = 2
 MAXIMUM_ROUNDS = 1_000_000
 # An entry of 65,535 bytes names a round's whole cohort.
 MAXIMUM_SILOS = 256
-# A note has at most 100 signature lines (C2SP), and one of them is the log's.
+# A note has at most 100 signature lines (C2SP), and one of them is the log's: the rest are owners' and witnesses'.
 MAXIMUM_COSIGNERS = 99
+MAXIMUM_WITNESSES = 16
 SIMULATED_PREFIX = "simulated."
 _WEEK_SECONDS = 7 * 24 * 3600
 _SMALLEST, _LARGEST = 1e-30, 1e30
@@ -158,27 +161,75 @@ class Privacy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WitnessTerms:
+    """One `[[log.witness]]`: somebody who is no silo and cosigns, by the key that it has for all its logs."""
+
+    name: str
+    key_name: str
+    key: VerifyingKey
+
+    @property
+    def verifier_key(self) -> str:
+        """The key as its operator hands it out (C2SP signed-note, type 0x04)."""
+        return encode_cosigner_key(self.key_name, self.key)
+
+    @classmethod
+    def read(cls, fields: Fields) -> "WitnessTerms":
+        """Take the table's keys and close it."""
+        name = fields.name("name")
+        key_name, key = _witness_key(fields, "key")
+        fields.close()
+        return cls(name=name, key_name=key_name, key=key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogTerms:
-    """`[log]`. Of all owners `cosigners` must cosign, of whom `faulty` may collude or have lost their memory."""
+    """`[log]`. Of all owners `cosigners` must cosign, of whom `faulty` may collude or have lost their memory.
+
+    `witnesses`: who cosigns besides; `required_witnesses`: how many of them must before a release (0: none is waited
+    for).
+    """
 
     origin: str
     cosigners: int
     faulty: int
+    witnesses: tuple[WitnessTerms, ...] = ()
+    required_witnesses: int = 0
 
     @classmethod
-    def read(cls, fields: Fields) -> "LogTerms":
+    def read(cls, fields: Fields, file: str) -> "LogTerms":
         """Take the table's keys and close it. The origin follows C2SP signed-note key names, in printable ASCII."""
         expected = 'an origin of 1 to 191 printable ASCII characters without spaces and "+"'
         origin = fields.take("origin", expected)
         if not isinstance(origin, str) or not _ORIGIN.fullmatch(origin):
             raise fields.error("origin", expected, origin)
-        log = cls(
-            origin=origin,
-            cosigners=fields.integer("cosigners", minimum=1, maximum=MAXIMUM_COSIGNERS),
-            faulty=fields.integer("faulty", minimum=1, maximum=MAXIMUM_SILOS),
-        )
+        cosigners = fields.integer("cosigners", minimum=1, maximum=MAXIMUM_COSIGNERS)
+        faulty = fields.integer("faulty", minimum=1, maximum=MAXIMUM_SILOS)
+        witnesses = _witnesses(fields, file)
+        if not witnesses and fields.has("witnesses"):
+            expected = "no such key without [[log.witness]] tables"
+            raise fields.error("witnesses", expected, fields.take("witnesses", expected))
+        required = fields.integer("witnesses", maximum=len(witnesses)) if witnesses else 0
         fields.close()
-        return log
+        return cls(origin=origin, cosigners=cosigners, faulty=faulty, witnesses=witnesses, required_witnesses=required)
+
+
+def _witnesses(fields: Fields, file: str) -> tuple[WitnessTerms, ...]:
+    if not fields.has("witness"):
+        return ()
+    heading = "log.witness"
+    tables = tables_of(fields, "witness", heading, MAXIMUM_WITNESSES)
+    places = [f"{file}: [[{heading}]] #{number}" for number in range(1, len(tables) + 1)]
+    return tuple(WitnessTerms.read(fields_of(table, place)) for table, place in zip(tables, places, strict=True))
+
+
+def _witness_key(fields: Fields, key: str) -> tuple[str, VerifyingKey]:
+    expected = "a key for cosignatures, <name>+<8 hex digits>+<base64>, as `strongroom witness key` prints it"
+    value = fields.take(key, expected)
+    try:
+        return decode_cosigner_key(value if isinstance(value, str) else "")
+    except MalformedError as error:
+        raise fields.error(key, expected, value) from error
 
 
 def positive(fields: Fields, key: str) -> float:

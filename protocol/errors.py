@@ -26,6 +26,7 @@ class RefusalCode(StrEnum):
 
     AGREEMENT_MISMATCH = "agreement-mismatch"
     UNKNOWN_SILO = "unknown-silo"
+    UNKNOWN_WITNESS = "unknown-witness"
     IDENTITY_SIGNATURE = "identity-signature"
     STALE_NONCE = "stale-nonce"
     EVIDENCE_MALFORMED = "evidence-malformed"

@@ -63,7 +63,7 @@ def _cosigned(agreement: Agreement, state: SiloState) -> str | None:
         with suppress(MalformedError, SignatureError, StoreError):
             checkpoint = Receipt.parse(state.read_receipt(name)[1]).checkpoint
             checkpoint.verify(log_key)
-            if len(quorum.count(checkpoint, log_key)) > agreement.log.faulty:
+            if len(quorum.count(checkpoint, log_key).owners) > agreement.log.faulty:
                 return _text(with_lines_by(checkpoint, keys))
     return None
 

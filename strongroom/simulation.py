@@ -353,7 +353,7 @@ def twin_of(agreement: Agreement, measurement: bytes, seed: int) -> Agreement:
         training=agreement.training,
         update=agreement.update,
         privacy=agreement.privacy,
-        log=replace(agreement.log, origin=origin),
+        log=replace(agreement.log, origin=origin, witnesses=(), required_witnesses=0),
         appliance=(tee,),
         silos=[
             render_silo(

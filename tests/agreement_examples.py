@@ -48,6 +48,14 @@ weight = {weight}
 {table}'''
 
 
+def witness_tables(witnesses: dict[str, str] | None, required: int) -> str:
+    """The end of `[log]` with further witnesses; nothing without."""
+    if not witnesses:
+        return ""
+    tables = [f'[[log.witness]]\nname = "{name}"\nkey = "{key}"\n' for name, key in witnesses.items()]
+    return f"witnesses = {required}\n\n" + "\n".join(tables)
+
+
 def good_agreement(
     *,
     owners: tuple[str, ...] = OWNERS,
@@ -55,8 +63,13 @@ def good_agreement(
     tee: str = "simulated",
     silo_tee: str | None = None,
     cosigners: int | None = None,
+    witnesses: dict[str, str] | None = None,
+    required_witnesses: int = 0,
 ) -> str:
-    """The text of an agreement that parses: one silo an owner ("silo-0", …), simulated TEEs, SCAFFOLD."""
+    """The text of an agreement that parses: one silo an owner ("silo-0", …), simulated TEEs, SCAFFOLD.
+
+    `witnesses`: further witnesses' verifier keys by their names in the agreement.
+    """
     distinct = len(dict.fromkeys(owners))
     quorum = cosigners if cosigners is not None else (distinct + 1) // 2 + 1
     weights = weights if weights is not None else ("1.0",) * len(owners)
@@ -94,7 +107,7 @@ mechanism = "none"
 origin = "{"simulated." if tee == "simulated" else ""}strongroom.example/digits"
 cosigners = {quorum}
 faulty = 1
-
+{witness_tables(witnesses, required_witnesses)}
 [appliance]
 {tee_table("appliance.tee", tee)}
 {chr(10).join(silos)}'''

@@ -16,7 +16,7 @@ from attestation.reference_values import ReferenceValues
 from attestation.terms import coverage_warnings
 from audit.evidence import LATEST_TIME
 from audit.page.plots import Bar, Mark, Row, Span, bars, merged, timeline
-from audit.report import AuditReport, AuditVerdict
+from audit.report import AuditReport, AuditVerdict, NewestCheckpoint
 from audit.story import AttemptStory, SiloStory, Story
 from protocol.agreement import Agreement, SiloTerms
 from protocol.agreement_toml import printable
@@ -53,7 +53,7 @@ def render(report: AuditReport, story: Story, agreement: Agreement, *, verified_
         last=_time(story.newest_time) if story.first_time is not None else "–",
         rounds_agreed=agreement.federation.rounds,
         cohort_sentence=_cohorts_in_words(published, agreement),
-        newest_cosigners=_names([vote.owner for vote in report.newest.cosignatures] if report.newest else []),
+        newest_cosigners=_names(_cosigners(report.newest) if report.newest else []),
         silos=[_silo(terms, story.silos[terms.name]) for terms in agreement.silos],
         appliance_asked=_asked(agreement.appliance),
         without=_names([silo.name for silo in agreement.silos if not silo.needs_evidence], nobody=""),
@@ -89,6 +89,11 @@ def render(report: AuditReport, story: Story, agreement: Agreement, *, verified_
         ],
     )
     return page.encode()
+
+
+def _cosigners(newest: NewestCheckpoint) -> list[str]:
+    owners = [vote.owner for vote in newest.cosignatures]
+    return owners + [f"the witness {vote.owner}" for vote in newest.witnesses]
 
 
 def _silo(terms: SiloTerms, story: SiloStory) -> dict[str, object]:

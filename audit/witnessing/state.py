@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from audit.merkle import EMPTY_ROOT, TreeHead
-from audit.note import Checkpoint, SignatureType, VerifierKey
+from audit.note import Checkpoint, VerifierKey
+from audit.signature_types import SignatureType
 from audit.store import NotFound, Store
 from protocol.errors import MalformedError, ProtocolError
 from protocol.record import Count, Note, Record, Text

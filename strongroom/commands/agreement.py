@@ -14,6 +14,7 @@ from attestation.tee import Tee
 from protocol.agreement import Agreement, SiloTerms
 from protocol.agreement_render import render_model
 from protocol.agreement_terms import ModelTerms
+from protocol.agreement_toml import printable
 from protocol.fields import format_digest
 from strongroom.commands.agreement_succession import approve, diff, predecessor
 from strongroom.commands.failure import Failure, failing_in_words
@@ -105,6 +106,8 @@ def _summary(agreement: Agreement) -> dict[str, object]:
         "cosigners": agreement.log.cosigners,
         "faulty": agreement.log.faulty,
         "tolerated_absences": agreement.tolerated_absences,
+        "witnesses": [{"name": witness.name, "key": witness.verifier_key} for witness in agreement.log.witnesses],
+        "required_witnesses": agreement.log.required_witnesses,
         "origin": agreement.log.origin,
         "appliance": [values.tee for values in agreement.appliance],
         "silos": [
@@ -131,6 +134,7 @@ def _in_words(agreement: Agreement) -> str:
         f"  appliance  {appliance}",
         f"  cohort     at least {federation.minimum_cohort} of {len(agreement.owners)} owners in every round",
         f"  quorum     {_quorum_in_words(agreement)}",
+        *_witnesses_in_words(agreement),
         f"  log        {agreement.log.origin}",
         "",
         *_table([("silo", "owner", "jurisdiction", "weight", "tee"), *map(_row, agreement.silos)]),
@@ -158,6 +162,16 @@ def _quorum_in_words(agreement: Agreement) -> str:
         f"{agreement.log.cosigners} of {len(agreement.owners)} owners must cosign each release; {absent}; "
         f"up to {agreement.log.faulty} may collude or have lost their memory"
     )
+
+
+def _witnesses_in_words(agreement: Agreement) -> list[str]:
+    log = agreement.log
+    if not log.witnesses:
+        return []
+    names = ", ".join(f"{witness.name} ({printable(witness.key_name)})" for witness in log.witnesses)
+    required = f"{log.required_witnesses} of {len(log.witnesses)} must cosign each release as well"
+    how = required if log.required_witnesses else "asked to cosign each release, and not waited for"
+    return [f"  witnesses  {names}; {how}"]
 
 
 def _row(silo: SiloTerms) -> tuple[str, ...]:

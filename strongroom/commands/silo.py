@@ -227,12 +227,14 @@ def _receipt(state: SiloState, agreement: Agreement, name: str) -> dict[str, obj
         raise Refused(f"{name}: expected a pinned log key to verify it under, found none")
     log_key = log_key_of(agreement, state.log_key)
     receipt.verify(data, log_key=log_key, quorum=None)
+    votes = quorum_of(agreement).count(receipt.checkpoint, log_key)
     return {
         "index": receipt.index,
         "kind": entry.KIND,
         **_moment(entry),
         "size": receipt.checkpoint.size,
-        "owners": len(quorum_of(agreement).count(receipt.checkpoint, log_key)),
+        "owners": len(votes.owners),
+        "witnesses": len(votes.witnesses),
         "name": name,
     }
 

@@ -1,12 +1,14 @@
 """Receipts and quorums: what a silo keeps, and when it may believe it."""
 
+from dataclasses import replace
+
 import pytest
 
 from audit.log import LogWriter
 from audit.merkle import ProofError
 from audit.note import Checkpoint, NoteSignature, VerifierKey
 from audit.proof import Receipt
-from audit.quorum import Cosigner, Quorum, QuorumError
+from audit.quorum import Cosigner, Quorum, QuorumError, Tally
 from audit.store import MemoryStore
 from protocol.errors import MalformedError, SignatureError
 from protocol.fields import encode_base64
@@ -15,7 +17,7 @@ from protocol.keys import SigningKey
 KEY = SigningKey(b"\x01" * 32)
 ORIGIN = "simulated.example/log"
 LOG_KEY = VerifierKey.of_log(ORIGIN, KEY.public)
-SILOS = {name: SigningKey(bytes([seed]) * 32) for seed, name in enumerate("abcde", 10)}
+SILOS = {name: SigningKey(bytes([seed]) * 32) for seed, name in enumerate("abcdef", 10)}
 
 
 def silo_key(name):
@@ -48,7 +50,7 @@ def test_a_receipt_proves_its_entry(log):
     receipt = Receipt.parse(log.receipt(3).encode())
     verdict = receipt.verify(b"three", log_key=LOG_KEY, quorum=None)
     assert (verdict.origin, verdict.index, verdict.size, verdict.root) == (ORIGIN, 3, 5, log.root())
-    assert verdict.cosignatures == ()
+    assert verdict.votes == Tally()
 
 
 def test_it_is_the_public_format(log):
@@ -132,8 +134,8 @@ def test_a_receipt_of_a_million_lines_is_refused_unread(log):
 def test_a_quorum_of_owners_is_counted_and_named(log, quorum):
     log.add_cosignatures(5, [line.encode() for line in cosigned(log.checkpoint_at(5), "dba").note.signatures[1:]])
     verdict = log.receipt(1).verify(b"one", log_key=LOG_KEY, quorum=quorum)
-    assert [vote.owner for vote in verdict.cosignatures] == ["owner-d", "owner-b", "owner-a"]
-    assert {vote.time for vote in verdict.cosignatures} == {1000}
+    assert [vote.owner for vote in verdict.votes.owners] == ["owner-d", "owner-b", "owner-a"]
+    assert {vote.time for vote in verdict.votes.owners} == {1000}
 
 
 def test_too_few_owners_are_refused_and_named(log, quorum):
@@ -153,7 +155,7 @@ def test_two_silos_of_one_owner_have_one_vote(log):
     quorum = Quorum(cosigners=(cosigner("a", "same"), cosigner("b", "same"), cosigner("c")), required=2)
     with pytest.raises(QuorumError, match="found same"):
         quorum.verify(cosigned(log.checkpoint_at(5), "ab"), LOG_KEY)
-    assert len(quorum.verify(cosigned(log.checkpoint_at(5), "abc"), LOG_KEY)) == 2
+    assert len(quorum.verify(cosigned(log.checkpoint_at(5), "abc"), LOG_KEY).owners) == 2
 
 
 def test_the_log_never_counts_in_its_own_quorum(log):
@@ -163,6 +165,53 @@ def test_the_log_never_counts_in_its_own_quorum(log):
     checkpoint = checkpoint.with_signatures([checkpoint.cosign("silo.example/log", KEY, time=1)])
     with pytest.raises(QuorumError, match="found owner-a"):
         quorum.verify(checkpoint, LOG_KEY)
+
+
+def with_witnesses(quorum: Quorum, required: int) -> Quorum:
+    witnesses = tuple(Cosigner(owner=name, key=silo_key(name)) for name in "ef")
+    return replace(quorum, witnesses=witnesses, required_witnesses=required)
+
+
+def test_further_witnesses_are_counted_beside_the_owners_and_in_place_of_none(log, quorum):
+    checkpoint = cosigned(log.checkpoint_at(5), "abe")
+    with pytest.raises(
+        QuorumError, match="expected cosignatures of 3 owners, found owner-a, owner-b, witness e; missing: o"
+    ):
+        with_witnesses(quorum, 0).verify(checkpoint, LOG_KEY)
+    demanded = with_witnesses(quorum, 1)
+    with pytest.raises(QuorumError) as caught:
+        demanded.verify(cosigned(log.checkpoint_at(5), "abc"), LOG_KEY)
+    assert str(caught.value) == (
+        "checkpoint of size 5: expected cosignatures of 3 owners and 1 of 2 witnesses, "
+        "found owner-a, owner-b, owner-c; missing: witness e, witness f"
+    )
+    tally = demanded.verify(cosigned(log.checkpoint_at(5), "fcba"), LOG_KEY)
+    assert [vote.owner for vote in tally.owners] == ["owner-c", "owner-b", "owner-a"]
+    assert [vote.owner for vote in tally.witnesses] == ["f"]
+    assert with_witnesses(quorum, 0).verify(cosigned(log.checkpoint_at(5), "abc"), LOG_KEY).witnesses == ()
+    with pytest.raises(QuorumError, match="missing: witness f"):
+        with_witnesses(quorum, 2).verify(cosigned(log.checkpoint_at(5), "abce"), LOG_KEY)
+
+
+def test_a_witness_whose_line_is_false_spoils_the_checkpoint(log, quorum):
+    old = log.checkpoint_at(5)
+    line = old.cosign(f"{ORIGIN}/silo/e", SILOS["e"], time=1)
+    new = cosigned(log.append([b"five"]), "abc").with_signatures([line])
+    with pytest.raises(SignatureError):
+        with_witnesses(quorum, 0).verify(new, LOG_KEY)
+
+
+@pytest.mark.parametrize(
+    ("witnesses", "required", "message"),
+    [("ef", 3, "as many as there are witnesses"), ("ef", -1, "as many"), ("a", 1, "each public key once")],
+)
+def test_witnesses_that_could_never_be_enough_or_vote_twice_are_refused(quorum, witnesses, required, message):
+    with pytest.raises(ValueError, match=message):
+        replace(
+            quorum,
+            witnesses=tuple(Cosigner(owner=name, key=silo_key(name)) for name in witnesses),
+            required_witnesses=required,
+        )
 
 
 def test_a_cosignature_of_another_checkpoint_spoils_this_one(log, quorum):

@@ -75,4 +75,4 @@ def test_an_owner_of_many_silos_does_not_fill_the_note() -> None:
         votes.add(silo.name, line)
     assert votes.reached
     note = checkpoint.with_signatures([NoteSignature.parse(line) for line in votes.lines])
-    assert len(quorum_of(agreement).verify(note, log_key_of(agreement, log.public))) == 3
+    assert len(quorum_of(agreement).verify(note, log_key_of(agreement, log.public)).owners) == 3

@@ -10,7 +10,7 @@ from audit.agreed import log_key_of, quorum_of
 from audit.merkle import ProofError
 from audit.note import VerifierKey
 from audit.proof import Included, Receipt
-from audit.quorum import QuorumError
+from audit.quorum import Quorum, Tally
 from audit.vouching import NotVouchedError
 from protocol.agreement import Agreement
 from protocol.agreement_toml import printable
@@ -55,14 +55,12 @@ def command(
     problem = ""
     for key in keys:
         try:
-            included, owners = receipt.verify(entry, log_key=key, quorum=None), quorum.count(receipt.checkpoint, key)
-            complete = _is_quorum(receipt, key, agreement)
+            included, votes = receipt.verify(entry, log_key=key, quorum=None), quorum.count(receipt.checkpoint, key)
         except (SignatureError, ProofError) as error:
             problem = problem or printable(str(error))
             continue
-        names = [vote.owner for vote in owners]
-        click.echo(_as_json(included, names, complete) if as_json else _in_words(included, names, complete, agreement))
-        sys.exit(0 if complete else 3)
+        click.echo(_as_json(included, votes, quorum) if as_json else _in_words(included, votes, quorum, agreement))
+        sys.exit(0 if quorum.is_met(votes) else 3)
     click.echo(json.dumps({"included": False, "why": problem}, indent=2) if as_json else f"NOT SHOWN\n{problem}")
     sys.exit(1)
 
@@ -98,33 +96,26 @@ def _log_key(agreement: Agreement, text: str) -> VerifierKey:
     return key
 
 
-def _is_quorum(receipt: Receipt, key: VerifierKey, agreement: Agreement) -> bool:
-    try:
-        quorum_of(agreement).verify(receipt.checkpoint, key)
-    except QuorumError:
-        return False
-    return True
-
-
-def _in_words(included: Included, owners: list[str], complete: bool, agreement: Agreement) -> str:
+def _in_words(included: Included, votes: Tally, quorum: Quorum, agreement: Agreement) -> str:
     note = " (simulated: protects nothing)" if agreement.simulated else ""
-    who = ", ".join(owners) or "nobody"
+    complete = quorum.is_met(votes)
     lines = [
         click.style(f"INCLUDED{note}", fg="green" if complete else "yellow", bold=True),
         f"entry {included.index} of the log {included.origin}, under its head of {included.size} entries",
-        f"cosigned by {who}" + ("" if complete else ", which is no quorum: this is the log's word alone"),
+        f"cosigned by {votes}" + ("" if complete else ", which is no quorum: this is the log's word alone"),
     ]
     return "\n".join(lines)
 
 
-def _as_json(included: Included, owners: list[str], complete: bool) -> str:
+def _as_json(included: Included, votes: Tally, quorum: Quorum) -> str:
     found = {
         "included": True,
         "log": included.origin,
         "index": included.index,
         "size": included.size,
         "root": included.root.hex(),
-        "cosigned_by": owners,
-        "quorum": complete,
+        "cosigned_by": [vote.owner for vote in votes.owners],
+        "witnesses": [vote.owner for vote in votes.witnesses],
+        "quorum": quorum.is_met(votes),
     }
     return json.dumps(found, indent=2)

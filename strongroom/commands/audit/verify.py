@@ -179,9 +179,10 @@ def _in_words(report: AuditReport) -> str:
     lines += ["", f"  log        {report.origin}", f"  agreement  {format_digest(report.agreement)}"]
     if (newest := report.newest) is not None:
         owners = ", ".join(vote.owner for vote in newest.cosignatures) or "nobody"
+        witnesses = "".join(f", witness {vote.owner}" for vote in newest.witnesses)
         quorum = f"a quorum has cosigned the first {newest.quorum_size}" if newest.quorum_size else "no quorum yet"
         lines.append(f"  newest     {newest.size} entries, root {newest.root.hex()}")
-        lines.append(f"             cosigned by {owners}; {quorum}")
+        lines.append(f"             cosigned by {owners}{witnesses}; {quorum}")
     lines += ["", *_counts_in_words(report.counts), ""]
     for check in report.checks:
         detail = f" ({check.detail})" if check.detail and check.state is CheckState.PASSED else ""
