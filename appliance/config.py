@@ -9,6 +9,8 @@ relies on stands in the agreement, whose digest every party compares. Per key, w
 `listen.*`    another address: silos don't find the appliance, or find someone who can't show its evidence.
 `endorsements`  files that silos verify under roots of their own, or miss: denial of service.
 `predecessor`   another log than the agreement's predecessor, or one that has not ended: the enclave doesn't start.
+`witness.url` another address: the witness isn't found, or one answers without the key that the agreement names, so that
+              its line doesn't verify. Where the agreement demands that witness, nothing is released.
 `threads`     slower or faster merging; the result is the same to the bit.
 `users.*`     whether the gateway's process may look at the enclave's. The TEE keeps both from the host; within it, one
               user for both lets a bug in the gateway's parsers reach further. The start-up says which it is.
@@ -18,6 +20,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from protocol.agreement_terms import MAXIMUM_WITNESSES
 from protocol.agreement_toml import AgreementError, read_tables
 from protocol.errors import ProtocolError
 from protocol.fields import Fields
@@ -25,6 +28,11 @@ from protocol.fields import Fields
 DEFAULT_THREADS = 2
 _MAXIMUM_THREADS = 256
 _FIRST_USER, _LAST_USER = 1, 2**31 - 1
+WITNESS_URL = re.compile(
+    r"(?P<scheme>https?)://(?P<host>\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9.-]{1,253})"
+    r"(:(?P<port>[1-9][0-9]{0,4}))?(?P<prefix>(/[A-Za-z0-9._~%-]{1,255}){0,8})/?",
+    re.ASCII,
+)
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9.-]{1,253}):(0|[1-9][0-9]{0,4})")
 
 
@@ -46,6 +54,14 @@ DEFAULT_USERS = Users(enclave=64_101, gateway=64_102, group=64_100)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WitnessAddress:
+    """Where a further witness that the agreement names is asked: the submission prefix of its URL."""
+
+    name: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ApplianceConfig:
     """Absolute paths; addresses as `host:port`, where port 0 asks for a free one."""
 
@@ -58,6 +74,7 @@ class ApplianceConfig:
     predecessor: Path | None
     threads: int
     users: Users
+    witnesses: tuple[WitnessAddress, ...]
 
     @classmethod
     def parse(cls, data: bytes, file: Path) -> "ApplianceConfig":
@@ -81,6 +98,7 @@ class ApplianceConfig:
             if root.has("threads")
             else DEFAULT_THREADS,
             users=_users(root, file.name),
+            witnesses=_witnesses(root),
         )
         listen.close()
         root.close()
@@ -93,6 +111,21 @@ def _address(listen: Fields, key: str) -> str:
     if match is None or int(match.group(2)) > 65_535:
         raise listen.error(key, '"host:port" with a port from 0 to 65535', value)
     return value
+
+
+def _witnesses(root: Fields) -> tuple[WitnessAddress, ...]:
+    if not root.has("witness"):
+        return ()
+    addresses: list[WitnessAddress] = []
+    for table in root.tables("witness", minimum=1, maximum=MAXIMUM_WITNESSES):
+        name, url = table.name("name"), table.text("url", limit=1024)
+        if not WITNESS_URL.fullmatch(url):
+            raise table.error("url", '"http://host:port/prefix" or https, without a query', url)
+        if any(name == other.name for other in addresses):
+            raise table.error("name", "each witness once", name)
+        table.close()
+        addresses.append(WitnessAddress(name=name, url=url))
+    return tuple(addresses)
 
 
 def _users(root: Fields, file: str) -> Users:

@@ -176,6 +176,7 @@ class Supervisor:
         else:
             arguments += [f"--spool={places.spool}", f"--models={places.models}"]
             arguments += [f"--{port}={address}" for port, address in self._addresses.items()]
+            arguments += [f"--witness={witness.name}={witness.url}" for witness in config.witnesses]
         out, err = child.start(arguments)
         for lines, report in ((out, self._on_report), (err, self._on_line)):
             self._selector.register(lines.pipe, selectors.EVENT_READ, (lines, child, report))

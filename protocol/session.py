@@ -4,6 +4,8 @@
     enclave → silo   CosignRequest, WantInitial, Announcement
     and in answer to an upload: UploadAccepted (or a refusal)
 
+The gateway's courier speaks for a further witness in the same words: Join, Cosigned and Declined, and CosignRequest.
+
 None of these is trusted for itself: checkpoints and cosignatures are signed notes, entries come with inclusion
 proofs, model keys are signed and sealed. What is unsigned here can only deny service.
 """

@@ -17,6 +17,7 @@ _COMMANDS = {
     "audit": "Verify a federation's log offline, or read it.",
     "demo": "Watch four silos train one model, on this machine.",
     "silo": "Take part in a federation: keys, enrolment, training.",
+    "witness": "Cosign logs of others, as a stand-alone witness.",
 }
 # Which extra brings a module that the base install leaves out.
 _EXTRAS = {

@@ -209,6 +209,7 @@ class Simulation:
                 clock=lambda: self._now,
                 random=os.urandom,
                 send=lambda silo, message: self._mail[silo].append(message),
+                ask=lambda witness, message: None,
                 wake=lambda: None,
                 event=lambda line: None,
             ),

@@ -188,6 +188,7 @@ class Gateway:
                 prepare=lambda description: self._spool.serve_boot(description.boot_id),
                 serve=self._serve,
                 message=self._deliver,
+                ask=lambda witness, message: None,
                 down=self._port.enclave_lost,
             )
         )

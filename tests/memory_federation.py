@@ -148,6 +148,7 @@ class MemoryFederation:
         self.store = store if store is not None else MemoryStore()
         self.now = 1_800_000_000
         self.outbox: deque[tuple[str, bytes]] = deque()
+        self.to_witnesses: deque[tuple[str, bytes]] = deque()
         self.events: list[str] = []
         self.silo_stores = {silo.name: MemoryStore() for silo in self.agreement.silos}
         self.silos: dict[str, MemorySilo] = {}
@@ -158,6 +159,7 @@ class MemoryFederation:
     ) -> Enclave:
         """Start an enclave on the store; every session is gone. `successor`: end the log for it."""
         self.outbox.clear()
+        self.to_witnesses.clear()
         self.enclave = start(
             agreement=self.agreement,
             layout=self.layout,
@@ -167,6 +169,7 @@ class MemoryFederation:
                 clock=lambda: self.now,
                 random=os.urandom,
                 send=lambda silo, message: self.outbox.append((silo, message)),
+                ask=lambda witness, message: self.to_witnesses.append((witness, message)),
                 wake=lambda: None,
                 event=self.events.append,
             ),

@@ -176,7 +176,12 @@ class World:
             store=self.store,
             platform=SimulatedPlatform(MEASUREMENT),
             ports=Ports(
-                clock=lambda: self.now, random=os.urandom, send=self._send, wake=self.due.set, event=lambda line: None
+                clock=lambda: self.now,
+                random=os.urandom,
+                send=self._send,
+                ask=lambda witness, message: None,
+                wake=self.due.set,
+                event=lambda line: None,
             ),
         )
         for channel in list(self.channels.values()):

@@ -27,7 +27,7 @@ from attestation.collect.errors import CollectError
 from audit.entries import ControlReset, LogClosed, RoundAbandoned, RoundCommitted, RoundOpened
 from audit.replay import BELOW_MINIMUM_COHORT, Phase
 from protocol.agreement import Agreement
-from protocol.errors import RefusalCode, refuse
+from protocol.errors import RefusalCode, RefusedError, refuse
 from protocol.keys import SEALING_SEED_BYTES, SealingKey
 from protocol.layout import Layout
 from protocol.sealing import ByteSource
@@ -49,6 +49,7 @@ class Description:
     log_size: int
     admitted: tuple[str, ...]
     joined: tuple[str, ...]
+    waiting_for: tuple[str, ...]
 
 
 class Enclave:
@@ -131,6 +132,28 @@ class Enclave:
             self._ask_another(silo)
         self._ports.wake()
 
+    def witnessed(self, witness: str, message: bytes) -> None:
+        """Take what a further witness answered; raises `RefusedError`, `MalformedError`.
+
+        Nothing here says that it was the witness, but for its cosignature: all else can only deny service.
+        """
+        parsed = parse_from_silo(message)
+        with self._lock:
+            name = self._agreement.witness(witness).name
+            if isinstance(parsed, Join):
+                self._join_witness(name, parsed.head)
+            elif isinstance(parsed, Cosigned):
+                self._release.count_witness(name, parsed)
+            elif isinstance(parsed, Declined):
+                declined = f"witness={name} size={parsed.size} code={parsed.code}"
+                self._ports.event(f"cosignature-declined {declined}")
+        self._ports.wake()
+
+    def witnesses_left(self) -> None:
+        """Nobody carries requests to the witnesses any more."""
+        with self._lock:
+            self._release.leave_witnesses()
+
     def complete(self, silo: str, source: ByteSource) -> bytes:
         """Judge a complete upload; returns the encoded `UploadAccepted` or raises `RefusedError`.
 
@@ -169,6 +192,7 @@ class Enclave:
                 log_size=self._ledger.size,
                 admitted=self._desk.admitted,
                 joined=self._release.joined(),
+                waiting_for=self._release.waiting_for,
             )
 
     # Time
@@ -293,6 +317,14 @@ class Enclave:
     def _join(self, silo: str, join: Join) -> None:
         self._ask_another(silo)
         self._release.join(silo, join)
+
+    def _join_witness(self, witness: str, head: int) -> None:
+        try:
+            self._release.join_witness(witness, head)
+        except RefusedError as error:
+            # This store is older than what the witness has cosigned; or the witness errs, or whoever speaks for it.
+            self._ports.event(f"{error.refusal.code} witness={witness} head={head} log-size={self._ledger.size}")
+            raise
 
     # Updates and closing
 

@@ -1,7 +1,7 @@
-"""What the enclave has to say to silos, on its way to the one gateway that is connected.
+"""What the enclave has to say to silos and further witnesses, on its way to the one gateway that is connected.
 
 `send` never blocks, whatever the gateway does: one that doesn't take its messages is dropped, and connects again.
-Called by the enclave core (`send`) and by `service.py` (`attach`).
+Called by the enclave core (`send`, `ask`) and by `service.py` (`attach`).
 """
 
 import threading
@@ -14,9 +14,10 @@ _LIMIT_BYTES = 2**26
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
-    """One message (`protocol.session`) to a silo."""
+    """One message (`protocol.session`) to a silo or to a witness; exactly one of them is named."""
 
-    silo: str
+    silo: str | None
+    witness: str | None
     message: bytes
 
 
@@ -33,11 +34,18 @@ class Outbox:
 
     def send(self, silo: str, message: bytes) -> None:
         """Queue a message; dropped while no gateway is there, as every silo has then left."""
+        self._queue(Outgoing(silo=silo, witness=None, message=message))
+
+    def ask(self, witness: str, message: bytes) -> None:
+        """Queue a message to a further witness, as `send` does."""
+        self._queue(Outgoing(silo=None, witness=witness, message=message))
+
+    def _queue(self, outgoing: Outgoing) -> None:
         with self._changed:
             if not self._attached:
                 return
-            self._waiting.append(Outgoing(silo=silo, message=message))
-            self._waiting_bytes += len(message)
+            self._waiting.append(outgoing)
+            self._waiting_bytes += len(outgoing.message)
             if self._waiting_bytes > self._limit:
                 self._detach()
             self._changed.notify_all()

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 class Ports:
     """The enclave's only ways out.
 
-    `clock`: unix seconds, untrusted; `random`: so many secret bytes; `send` (silo, message) must not block; `wake` asks
-    for a `tick` soon; `event` takes a line of codes for the operator, never data.
+    `clock`: unix seconds, untrusted; `random`: so many secret bytes; `send` (silo, message) and `ask` (further witness,
+    message) must not block; `wake` asks for a `tick` soon; `event` takes a line of codes for the operator, never data.
     """
 
     clock: Callable[[], int]
     random: Callable[[int], bytes]
     send: Callable[[str, bytes], None]
+    ask: Callable[[str, bytes], None]
     wake: Callable[[], None]
     event: Callable[[str], None]

@@ -157,7 +157,9 @@ def serve(settings: Settings) -> None:
             layout=layout,
             store=store,
             platform=_platform(agreement.appliance, settings.endorsements),
-            ports=Ports(clock=_clock, random=os.urandom, send=outbox.send, wake=ticker.wake, event=event),
+            ports=Ports(
+                clock=_clock, random=os.urandom, send=outbox.send, ask=outbox.ask, wake=ticker.wake, event=event
+            ),
             threads=settings.threads,
             predecessor=None if settings.predecessor is None else LogFiles.find(settings.predecessor),
             successor=_successor(settings),

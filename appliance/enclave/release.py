@@ -1,8 +1,8 @@
 """What gets out of the enclave, and when: nothing derived from an update before the quorum has cosigned (DESIGN §8).
 
-Here are the connected silos, the checkpoint that waits for their cosignatures and, once enough owners have voted, the
-announcement that hands each silo the keys of the newest bodies. No other module sends a silo anything but answers.
-Called by `Enclave` under its lock.
+Here are the connected silos and further witnesses, the checkpoint that waits for their cosignatures and, once enough of
+both have voted, the announcement that hands each silo the keys of the newest bodies. A witness is asked to cosign and
+told nothing else. No other module sends a silo anything but answers. Called by `Enclave` under its lock.
 """
 
 from dataclasses import dataclass
@@ -40,6 +40,7 @@ class Release:
         self._ledger = ledger
         self._ports = ports
         self._sessions: dict[str, Session] = {}
+        self._witness_heads: dict[str, int] = {}
         self._votes: Votes | None = None
         self._cosigned_note: str | None = None
         self._attempt: Attempt | None = None
@@ -49,6 +50,11 @@ class Release:
     def is_asked_for(self) -> bool:
         """Whether silos were asked to cosign something that stands."""
         return self._votes is not None
+
+    @property
+    def waiting_for(self) -> tuple[str, ...]:
+        """Whose cosignatures a release waits for, in words; empty if none waits."""
+        return () if self._votes is None or self._cosigned_note is not None else self._votes.waiting_for
 
     @property
     def has_sessions(self) -> bool:
@@ -68,13 +74,7 @@ class Release:
 
     def join(self, silo: str, join: Join) -> None:
         """A silo's session begins, or begins anew; raises `RefusedError` (log-rolled-back)."""
-        if join.head > self._ledger.size:
-            raise refuse(
-                RefusalCode.LOG_ROLLED_BACK,
-                expected=f"silos that know at most the log's {self._ledger.size} entries",
-                found=f"{silo}, which knows {join.head}",
-                remedy="the appliance's store is older than what silos have cosigned: restore the newest one",
-            )
+        self._require_known(silo, join.head)
         in_doubt = None if join.pending is None else (join.pending.round, join.pending.attempt)
         self._sessions[silo] = Session(head=join.head, in_doubt=in_doubt)
         self._greet(silo)
@@ -82,6 +82,17 @@ class Release:
     def leave(self, silo: str) -> None:
         """A silo's session ended."""
         self._sessions.pop(silo, None)
+
+    def join_witness(self, witness: str, head: int) -> None:
+        """A further witness may be asked, from a log of `head` entries on; raises `RefusedError` (log-rolled-back)."""
+        self._witness_heads.pop(witness, None)
+        self._require_known(f"witness {witness}", head)
+        self._witness_heads[witness] = head
+        self._ask_witness(witness)
+
+    def leave_witnesses(self) -> None:
+        """Nobody carries requests to witnesses any more."""
+        self._witness_heads.clear()
 
     def withdraw(self) -> None:
         """What stood is over: an attempt has ended."""
@@ -93,6 +104,8 @@ class Release:
         self._attempt, self._state = attempt, state
         for silo in self.joined():
             self._greet(silo)
+        for witness in list(self._witness_heads):
+            self._ask_witness(witness)
 
     def count(self, silo: str, cosigned: Cosigned) -> None:
         """Take a cosignature; with the last one that was missing, announce. Raises `RefusedError`."""
@@ -110,7 +123,33 @@ class Release:
             ) from error
         if silo in self._sessions:
             self._sessions[silo].head = votes.size
+        self._release_if_reached(votes)
+
+    def count_witness(self, witness: str, cosigned: Cosigned) -> None:
+        """Take a further witness's cosignature, also one that was not waited for. Raises `RefusedError`."""
+        votes = self._votes
+        if votes is None or cosigned.size != votes.size:
+            return
+        try:
+            votes.add_witness(witness, cosigned.line)
+        except SignatureError as error:
+            raise refuse(
+                RefusalCode.IDENTITY_SIGNATURE,
+                expected=f"a cosignature of the checkpoint of {votes.size} entries by the witness {witness}",
+                found=str(error),
+                remedy="ask the witness whose key the agreement names",
+            ) from error
+        if witness in self._witness_heads:
+            self._witness_heads[witness] = votes.size
+        if self._cosigned_note is not None:
+            self._ledger.add_cosignatures(votes.size, [cosigned.line])
+            return
+        self._release_if_reached(votes)
+
+    def _release_if_reached(self, votes: Votes) -> None:
         if not votes.reached:
+            if votes.owners_suffice:
+                self._ports.event(f"release-waits size={votes.size} for={', '.join(votes.waiting_for)}")
             return
         self._ledger.saw_time(votes.time)
         self._ledger.add_cosignatures(votes.size, votes.lines)
@@ -143,6 +182,22 @@ class Release:
             self._attempt.announced.add(silo)
             session.in_doubt = (self._attempt.round, self._attempt.attempt)
         self._ports.send(silo, announcement)
+
+    def _ask_witness(self, witness: str) -> None:
+        """Ask a further witness to cosign what stands, unless it has."""
+        votes, head = self._votes, self._witness_heads[witness]
+        if votes is None or votes.witnessed(witness) or head > votes.size:
+            return
+        self._ports.ask(witness, self._announcer.cosign_request(votes, head))
+
+    def _require_known(self, who: str, head: int) -> None:
+        if head > self._ledger.size:
+            raise refuse(
+                RefusalCode.LOG_ROLLED_BACK,
+                expected=f"silos and witnesses that know at most the log's {self._ledger.size} entries",
+                found=f"{who}, which knows {head}",
+                remedy="the appliance's store is older than what was cosigned: restore the newest one",
+            )
 
     def _is_current(self, silo: str, now: int) -> bool:
         try:

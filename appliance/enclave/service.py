@@ -50,6 +50,8 @@ class CoreDescription(Protocol):
     def admitted(self) -> tuple[str, ...]: ...
     @property
     def joined(self) -> tuple[str, ...]: ...
+    @property
+    def waiting_for(self) -> tuple[str, ...]: ...
 
 
 class Core(Protocol):
@@ -59,6 +61,8 @@ class Core(Protocol):
     def enrol(self, sealed: bytes, /) -> bytes: ...
     def receive(self, silo: str, message: bytes, /) -> None: ...
     def left(self, silo: str, /) -> None: ...
+    def witnessed(self, witness: str, message: bytes, /) -> None: ...
+    def witnesses_left(self) -> None: ...
     def complete(self, silo: str, source: ByteSource, /) -> bytes: ...
     def describe(self) -> CoreDescription: ...
 
@@ -90,6 +94,7 @@ class EnclaveService(rpc.EnclaveServicer):
                 log_size=found.log_size,
                 admitted=found.admitted,
                 joined=found.joined,
+                waiting_for=found.waiting_for,
             )
         except Exception as error:
             self._fatal(error)
@@ -121,6 +126,15 @@ class EnclaveService(rpc.EnclaveServicer):
         self._left(lambda: [request.silo])
         return pb.Empty()
 
+    def Witnessed(self, request: pb.FromWitness, context: grpc.ServicerContext) -> pb.Reply:  # noqa: N802
+        """What a further witness answered; the answer is empty, or a refusal."""
+
+        def witnessed() -> bytes:
+            self._core.witnessed(request.witness, request.message)
+            return b""
+
+        return self._answer(witnessed)
+
     def Complete(self, request: pb.CompleteUpload, context: grpc.ServicerContext) -> pb.Reply:  # noqa: N802
         """A complete upload in the spool."""
         return self._answer(lambda: self._core.complete(request.silo, self._spooled(request)))
@@ -137,7 +151,7 @@ class EnclaveService(rpc.EnclaveServicer):
                 remedy="send the stored bytes again; the appliance's operator should look at its spool",
             ) from error
 
-    def Messages(self, request: pb.Empty, context: grpc.ServicerContext) -> Iterator[pb.ToSilo]:  # noqa: N802
+    def Messages(self, request: pb.Empty, context: grpc.ServicerContext) -> Iterator[pb.Outgoing]:  # noqa: N802
         """What the enclave sends, to the gateway that asked last. As gateways come and go, every silo has left."""
         generation = self._outbox.attach()
         try:
@@ -146,7 +160,7 @@ class EnclaveService(rpc.EnclaveServicer):
                 return
             context.send_initial_metadata(())
             for outgoing in self._outbox.messages(generation):
-                yield pb.ToSilo(silo=outgoing.silo, message=outgoing.message)
+                yield pb.Outgoing(silo=outgoing.silo, witness=outgoing.witness, message=outgoing.message)
         finally:
             if self._outbox.detach(generation):
                 self._everybody_left()
@@ -156,6 +170,10 @@ class EnclaveService(rpc.EnclaveServicer):
 
     def _everybody_left(self) -> None:
         self._left(lambda: self._core.describe().admitted)
+        try:
+            self._core.witnesses_left()
+        except Exception as error:
+            self._fatal(error)
 
     def _left(self, silos: Callable[[], Iterable[str]]) -> None:
         try:

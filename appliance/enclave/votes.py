@@ -1,12 +1,14 @@
-"""Votes: which owners have cosigned the checkpoint that the enclave waits for.
+"""Votes: which owners and further witnesses have cosigned the checkpoint that the enclave waits for.
 
-A vote is a cosignature (C2SP cosignature/v1) by a silo's identity key over exactly that checkpoint; each owner
-counts once. Nothing derived from an update is released before the agreement's number of owners has voted.
+A vote is a cosignature (C2SP cosignature/v1) by a silo's identity key, or by a witness's key, over exactly that
+checkpoint; each owner counts once, and a witness never in an owner's place. Nothing derived from an update is released
+before the agreement's numbers of both have voted.
 """
 
-from audit.agreed import cosigner_of
+from audit.agreed import cosigner_of, witness_key_of
 from audit.note import Checkpoint, NoteSignature
 from protocol.agreement import Agreement
+from protocol.agreement_terms import MAXIMUM_COSIGNERS
 
 
 class Votes:
@@ -18,6 +20,7 @@ class Votes:
         self._checkpoint = Checkpoint.parse(note.encode())
         self._lines: dict[str, str] = {}
         self._times: dict[str, int] = {}
+        self._witness_lines: dict[str, str] = {}
 
     @property
     def size(self) -> int:
@@ -26,12 +29,18 @@ class Votes:
 
     @property
     def lines(self) -> list[str]:
-        """A cosignature line for each owner who has voted, in the agreement's order; a note has room for no more."""
+        """A cosignature line for each owner and each witness who has voted, in the agreement's order.
+
+        A note has room for no more; where there are more owners than that, for some of them and for every witness.
+        """
         lines: dict[str, str] = {}
         for silo in self._agreement.silos:
             if silo.name in self._lines:
                 lines.setdefault(silo.owner, self._lines[silo.name])
-        return list(lines.values())
+        room = MAXIMUM_COSIGNERS - len(self._agreement.log.witnesses)
+        names = [witness.name for witness in self._agreement.log.witnesses]
+        witnesses = [self._witness_lines[name] for name in names if name in self._witness_lines]
+        return [*list(lines.values())[:room], *witnesses]
 
     @property
     def cosigned_note(self) -> str:
@@ -41,12 +50,31 @@ class Votes:
 
     @property
     def reached(self) -> bool:
+        """Whether the agreement's numbers of owners and of witnesses have voted."""
+        return self.owners_suffice and len(self._witness_lines) >= self._agreement.log.required_witnesses
+
+    @property
+    def owners_suffice(self) -> bool:
         """Whether the agreement's number of owners has voted."""
-        owners = {silo.owner for silo in self._agreement.silos if silo.name in self._lines}
-        return len(owners) >= self._agreement.log.cosigners
+        return len(self._owners()) >= self._agreement.log.cosigners
+
+    @property
+    def waiting_for(self) -> tuple[str, ...]:
+        """What is missing, in words for the operator; empty once the votes suffice."""
+        log, missing = self._agreement.log, []
+        if not self.owners_suffice:
+            missing.append(f"owners ({len(self._owners())} of {log.cosigners})")
+        if len(self._witness_lines) < log.required_witnesses:
+            absent = ", ".join(each.name for each in log.witnesses if each.name not in self._witness_lines)
+            missing.append(f"witnesses ({len(self._witness_lines)} of {log.required_witnesses}; not yet: {absent})")
+        return tuple(missing)
 
     def voted(self, silo: str) -> bool:
         return silo in self._lines
+
+    def witnessed(self, witness: str) -> bool:
+        """Whether this witness has cosigned."""
+        return witness in self._witness_lines
 
     @property
     def time(self) -> int:
@@ -68,3 +96,15 @@ class Votes:
         signature = NoteSignature.parse(line)
         self._times[silo] = key.verify(signature, self._checkpoint.note.text) or 0
         self._lines[silo] = line
+
+    def add_witness(self, witness: str, line: str) -> None:
+        """Count a further witness's cosignature. Its time says nothing to the clock: no `faulty` bounds its lies.
+
+        Raises `SignatureError` or `MalformedError` if the line is no cosignature of this checkpoint by that witness.
+        """
+        key = witness_key_of(self._agreement.witness(witness))
+        key.verify(NoteSignature.parse(line), self._checkpoint.note.text)
+        self._witness_lines[witness] = line
+
+    def _owners(self) -> set[str]:
+        return {silo.owner for silo in self._agreement.silos if silo.name in self._lines}

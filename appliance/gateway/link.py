@@ -37,12 +37,14 @@ class EnclaveAwayError(Exception):
 class Listener:
     """What the gateway does when the link comes, speaks and goes; called from the link's thread.
 
-    `prepare` before any call to the enclave is let through, `serve` once calls are.
+    `prepare` before any call to the enclave is let through, `serve` once calls are. `message` (silo, message) and `ask`
+    (further witness, message) take what the enclave sends.
     """
 
     prepare: Callable[[pb.Description], None]
     serve: Callable[[pb.Description], None]
     message: Callable[[str, bytes], None]
+    ask: Callable[[str, bytes], None]
     down: Callable[[], None]
 
 
@@ -81,7 +83,8 @@ class EnclaveLink:
         try:
             listener.serve(description)
             for message in _until_broken(stream):
-                listener.message(message.silo, message.message)
+                addressed = listener.ask if message.WhichOneof("to") == "witness" else listener.message
+                addressed(message.witness or message.silo, message.message)
         finally:
             self._stub = None
             listener.down()
@@ -115,6 +118,10 @@ class EnclaveLink:
         with suppress(EnclaveAwayError):
             self._call("Left", pb.Silo(silo=silo), _CALL_SECONDS)
 
+    def witnessed(self, witness: str, message: bytes) -> pb.Reply:
+        """Pass on what a further witness answered."""
+        return self._call("Witnessed", pb.FromWitness(witness=witness, message=message), _CALL_SECONDS)
+
     def complete(self, silo: str, name: str) -> pb.Reply:
         """Have an upload judged; takes as long as the enclave needs to open it."""
         return self._call("Complete", pb.CompleteUpload(silo=silo, name=name), None)
@@ -129,7 +136,7 @@ class EnclaveLink:
             raise EnclaveAwayError from error
 
 
-def _until_broken(stream: Iterator[pb.ToSilo]) -> Iterator[pb.ToSilo]:
+def _until_broken(stream: Iterator[pb.Outgoing]) -> Iterator[pb.Outgoing]:
     try:
         yield from stream
     except grpc.RpcError:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 # Before gRPC is loaded: its own lines about strangers' handshakes are not for the operator's log.
@@ -25,6 +26,9 @@ from appliance.gateway.federation_port import FederationPort
 from appliance.gateway.link import EnclaveLink, Listener
 from appliance.gateway.servers import Certificate, FederationServer, PortTakenError, open_enrolment
 from appliance.gateway.spool import Spool
+from appliance.gateway.witness_courier import Route, WitnessCouriers
+from appliance.gateway.witness_http import WitnessUrl, post
+from audit.agreed import witness_key_of
 from protocol import canonical
 from protocol.agreement import Agreement
 from protocol.credentials import new_credential_key
@@ -51,6 +55,7 @@ class Settings:
     models: Path
     enrolment: str
     federation: str
+    witness: list[str]
 
     @classmethod
     def parse(cls, arguments: list[str]) -> "Settings":
@@ -59,13 +64,14 @@ class Settings:
             parser.add_argument(f"--{name}", type=Path, required=True)
         for name in ("enrolment", "federation"):
             parser.add_argument(f"--{name}", required=True)
+        parser.add_argument("--witness", action="append", default=[], metavar="NAME=URL")
         return cls(**vars(parser.parse_args(arguments)))
 
 
 class Gateway:
     """Everything of the gateway that lives as long as its process."""
 
-    def __init__(self, settings: Settings, agreement: Agreement, layout: Layout) -> None:
+    def __init__(self, settings: Settings, agreement: Agreement, layout: Layout, routes: dict[str, Route]) -> None:
         self._settings = settings
         self._agreement = agreement
         self._link = EnclaveLink(settings.socket)
@@ -81,6 +87,7 @@ class Gateway:
         self._federation = FederationServer(
             settings.federation, self._federation_port, self._certificate, len(agreement.silos)
         )
+        self._couriers = WitnessCouriers(routes, self._link, _event)
         self._enrolment: grpc.Server | None = None
         self.addresses: dict[str, str] = {}
         self.boots = 0
@@ -88,11 +95,13 @@ class Gateway:
 
     def run(self) -> None:
         """Keep the link to the enclave, and serve, until `stop`. Raises `PortTakenError`."""
+        self._couriers.start()
         self._link.run(
             Listener(
                 prepare=self._prepare,
                 serve=self._serve,
                 message=self._federation_port.sessions.deliver,
+                ask=self._couriers.deliver,
                 down=self._down,
             )
         )
@@ -100,6 +109,7 @@ class Gateway:
     def stop(self) -> None:
         """End `run` and all streams."""
         self._stopping = True
+        self._couriers.close()
         self._link.close()
         self._federation.stop(_GRACE_SECONDS)
         if self._enrolment is not None:
@@ -118,11 +128,27 @@ class Gateway:
         report = {"event": "serving", **self.addresses, "boot_id": description.boot_id.hex()}
         self.boots += 1
         print(canonical.encode(report).decode(), flush=True)
+        self._couriers.enclave_up()
 
     def _down(self) -> None:
         self._federation_port.enclave_lost()
+        self._couriers.enclave_down()
         if not self._stopping:
-            print("event=enclave-lost", file=sys.stderr, flush=True)
+            _event("enclave-lost")
+
+
+def _event(line: str) -> None:
+    print(f"event={line}", file=sys.stderr, flush=True)
+
+
+def _routes(witnesses: list[str], agreement: Agreement) -> dict[str, Route]:
+    """The way to each witness that has an address; raises `ProtocolError` for one that the agreement does not name."""
+    routes = {}
+    for text in witnesses:
+        name, _, address = text.partition("=")
+        key, url = witness_key_of(agreement.witness(name)), WitnessUrl.parse(address)
+        routes[name] = Route(name=name, key=key, post=partial(post, url))
+    return routes
 
 
 def main() -> int:
@@ -132,12 +158,13 @@ def main() -> int:
     try:
         agreement = Agreement.parse(settings.agreement.read_bytes(), settings.agreement.name)
         layout = Layout.parse(settings.layout.read_bytes())
+        routes = _routes(settings.witness, agreement)
     except (ProtocolError, OSError) as error:
         print(f"event=unusable reason={error}", file=sys.stderr, flush=True)
         return EXIT_UNUSABLE
     # In every thread from here on; `sigwait` below takes them.
     signal.pthread_sigmask(signal.SIG_BLOCK, _END)
-    gateway = Gateway(settings, agreement, layout)
+    gateway = Gateway(settings, agreement, layout, routes)
     status = 0
 
     def serve() -> None:

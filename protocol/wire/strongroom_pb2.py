@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eprotocol/wire/strongroom.proto\x12\rstrongroom.v1\"\x1a\n\x07Message\x12\x0f\n\x07message\x18\x01 \x01(\x0c\"H\n\x07Refusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x10\n\x08\x65xpected\x18\x02 \x01(\t\x12\r\n\x05\x66ound\x18\x03 \x01(\t\x12\x0e\n\x06remedy\x18\x04 \x01(\t\"O\n\x05Reply\x12\x11\n\x07message\x18\x01 \x01(\x0cH\x00\x12)\n\x07refusal\x18\x02 \x01(\x0b\x32\x16.strongroom.v1.RefusalH\x00\x42\x08\n\x06result\"\x07\n\x05\x45mpty\"\x1d\n\x08UploadId\x12\x11\n\tupload_id\x18\x01 \x01(\x0c\"G\n\x0cUploadOffset\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\'\n\x07refusal\x18\x02 \x01(\x0b\x32\x16.strongroom.v1.Refusal\"\xcf\x01\n\x0b\x44\x65scription\x12\x11\n\tagreement\x18\x01 \x01(\x0c\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x03 \x01(\x0c\x12\x16\n\x0e\x63\x61_certificate\x18\x04 \x01(\x0c\x12\x11\n\tsimulated\x18\x05 \x01(\x08\x12\r\n\x05phase\x18\x06 \x01(\t\x12\r\n\x05round\x18\x07 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x08 \x01(\x04\x12\x10\n\x08log_size\x18\t \x01(\x04\x12\x10\n\x08\x61\x64mitted\x18\n \x03(\t\x12\x0e\n\x06joined\x18\x0b \x03(\t\"\x14\n\x04Silo\x12\x0c\n\x04silo\x18\x01 \x01(\t\")\n\x08\x46romSilo\x12\x0c\n\x04silo\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\x0c\"\'\n\x06ToSilo\x12\x0c\n\x04silo\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\x0c\",\n\x0e\x43ompleteUpload\x12\x0c\n\x04silo\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t2y\n\tEnrolment\x12\x35\n\x05Hello\x12\x16.strongroom.v1.Message\x1a\x14.strongroom.v1.Reply\x12\x35\n\x05\x45nrol\x12\x16.strongroom.v1.Message\x1a\x14.strongroom.v1.Reply2\x8f\x01\n\nFederation\x12;\n\x07Session\x12\x16.strongroom.v1.Message\x1a\x14.strongroom.v1.Reply(\x01\x30\x01\x12\x44\n\x0cUploadStatus\x12\x17.strongroom.v1.UploadId\x1a\x1b.strongroom.v1.UploadOffset2\x9e\x03\n\x07\x45nclave\x12<\n\x08\x44\x65scribe\x12\x14.strongroom.v1.Empty\x1a\x1a.strongroom.v1.Description\x12\x35\n\x05Hello\x12\x16.strongroom.v1.Message\x1a\x14.strongroom.v1.Reply\x12\x35\n\x05\x45nrol\x12\x16.strongroom.v1.Message\x1a\x14.strongroom.v1.Reply\x12\x38\n\x07Receive\x12\x17.strongroom.v1.FromSilo\x1a\x14.strongroom.v1.Reply\x12\x31\n\x04Left\x12\x13.strongroom.v1.Silo\x1a\x14.strongroom.v1.Empty\x12?\n\x08\x43omplete\x12\x1d.strongroom.v1.CompleteUpload\x1a\x14.strongroom.v1.Reply\x12\x39\n\x08Messages\x12\x14.strongroom.v1.Empty\x1a\x15.strongroom.v1.ToSilo0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eprotocol/wire/strongroom.proto\x12\rstrongroom.v1\"\x1a\n\x07Message\x12\x0f\n\x07message\x18\x01 \x01(\x0c\"H\n\x07Refusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x10\n\x08\x65xpected\x18\x02 \x01(\t\x12\r\n\x05\x66ound\x18\x03 \x01(\t\x12\x0e\n\x06remedy\x18\x04 \x01(\t\"O\n\x05Reply\x12\x11\n\x07message\x18\x01 \x01(\x0cH\x00\x12)\n\x07refusal\x18\x02 \x01(\x0b\x32\x16.strongroom.v1.RefusalH\x00\x42\x08\n\x06result\"\x07\n\x05\x45mpty\"\x1d\n\x08UploadId\x12\x11\n\tupload_id\x18\x01 \x01(\x0c\"G\n\x0cUploadOffset\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\'\n\x07refusal\x18\x02 \x01(\x0b\x32\x16.strongroom.v1.Refusal\"\xe4\x01\n\x0b\x44\x65scription\x12\x11\n\tagreement\x18\x01 \x01(\x0c\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x03 \x01(\x0c\x12\x16\n\x0e\x63\x61_certificate\x18\x04 \x01(\x0c\x12\x11\n\tsimulated\x18\x05 \x01(\x08\x12\r\n\x05phase\x18\x06 \x01(\t\x12\r\n\x05round\x18\x07 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x08 \x01(\x04\x12\x10\n\x08log_size\x18\t \x01(\x04\x12\x10\n\x08\x61\x64mitted\x18\n \x03(\t\x12\x0e\n\x06joined\x18\x0b \x03(\t\x12\x13\n\x0bwaiting_for\x18\x0c \x03(\t\"\x14\n\x04Silo\x12\x0c\n\x04silo\x18\x01 \x01(\t\")\n\x08\x46romSilo\x12\x0c\n\x04silo\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\x0c\"D\n\x08Outgoing\x12\x0e\n\x04silo\x18\x01 \x01(\tH\x00\x12\x11\n\x07witness\x18\x02 \x01(\tH\x00\x12\x0f\n\x07message\x18\x03 \x01(\x0c\x42\x04\n\x02to\"/\n\x0b\x46romWitness\x12\x0f\n\x07witness\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\x0c\",\n\x0e\x43ompleteUpload\x12\x0c\n\x04silo\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t2y\n\tEnrolment\x12\x35\n\x05Hello\x12\x16.strongroom.v1.Message\x1a\x14.strongroom.v1.Reply\x12\x35\n\x05\x45nrol\x12\x16.strongroom.v1.Message\x1a\x14.strongroom.v1.Reply2\x8f\x01\n\nFederation\x12;\n\x07Session\x12\x16.strongroom.v1.Message\x1a\x14.strongroom.v1.Reply(\x01\x30\x01\x12\x44\n\x0cUploadStatus\x12\x17.strongroom.v1.UploadId\x1a\x1b.strongroom.v1.UploadOffset2\xdf\x03\n\x07\x45nclave\x12<\n\x08\x44\x65scribe\x12\x14.strongroom.v1.Empty\x1a\x1a.strongroom.v1.Description\x12\x35\n\x05Hello\x12\x16.strongroom.v1.Message\x1a\x14.strongroom.v1.Reply\x12\x35\n\x05\x45nrol\x12\x16.strongroom.v1.Message\x1a\x14.strongroom.v1.Reply\x12\x38\n\x07Receive\x12\x17.strongroom.v1.FromSilo\x1a\x14.strongroom.v1.Reply\x12\x31\n\x04Left\x12\x13.strongroom.v1.Silo\x1a\x14.strongroom.v1.Empty\x12?\n\x08\x43omplete\x12\x1d.strongroom.v1.CompleteUpload\x1a\x14.strongroom.v1.Reply\x12;\n\x08Messages\x12\x14.strongroom.v1.Empty\x1a\x17.strongroom.v1.Outgoing0\x01\x12=\n\tWitnessed\x12\x1a.strongroom.v1.FromWitness\x1a\x14.strongroom.v1.Replyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,19 +44,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPLOADOFFSET']._serialized_start=272
   _globals['_UPLOADOFFSET']._serialized_end=343
   _globals['_DESCRIPTION']._serialized_start=346
-  _globals['_DESCRIPTION']._serialized_end=553
-  _globals['_SILO']._serialized_start=555
-  _globals['_SILO']._serialized_end=575
-  _globals['_FROMSILO']._serialized_start=577
-  _globals['_FROMSILO']._serialized_end=618
-  _globals['_TOSILO']._serialized_start=620
-  _globals['_TOSILO']._serialized_end=659
-  _globals['_COMPLETEUPLOAD']._serialized_start=661
-  _globals['_COMPLETEUPLOAD']._serialized_end=705
-  _globals['_ENROLMENT']._serialized_start=707
-  _globals['_ENROLMENT']._serialized_end=828
-  _globals['_FEDERATION']._serialized_start=831
-  _globals['_FEDERATION']._serialized_end=974
-  _globals['_ENCLAVE']._serialized_start=977
-  _globals['_ENCLAVE']._serialized_end=1391
+  _globals['_DESCRIPTION']._serialized_end=574
+  _globals['_SILO']._serialized_start=576
+  _globals['_SILO']._serialized_end=596
+  _globals['_FROMSILO']._serialized_start=598
+  _globals['_FROMSILO']._serialized_end=639
+  _globals['_OUTGOING']._serialized_start=641
+  _globals['_OUTGOING']._serialized_end=709
+  _globals['_FROMWITNESS']._serialized_start=711
+  _globals['_FROMWITNESS']._serialized_end=758
+  _globals['_COMPLETEUPLOAD']._serialized_start=760
+  _globals['_COMPLETEUPLOAD']._serialized_end=804
+  _globals['_ENROLMENT']._serialized_start=806
+  _globals['_ENROLMENT']._serialized_end=927
+  _globals['_FEDERATION']._serialized_start=930
+  _globals['_FEDERATION']._serialized_end=1073
+  _globals['_ENCLAVE']._serialized_start=1076
+  _globals['_ENCLAVE']._serialized_end=1555
 # @@protoc_insertion_point(module_scope)

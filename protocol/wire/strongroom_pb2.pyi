@@ -51,7 +51,7 @@ class UploadOffset(_message.Message):
     def __init__(self, offset: _Optional[int] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
 
 class Description(_message.Message):
-    __slots__ = ("agreement", "origin", "boot_id", "ca_certificate", "simulated", "phase", "round", "attempt", "log_size", "admitted", "joined")
+    __slots__ = ("agreement", "origin", "boot_id", "ca_certificate", "simulated", "phase", "round", "attempt", "log_size", "admitted", "joined", "waiting_for")
     AGREEMENT_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
@@ -63,6 +63,7 @@ class Description(_message.Message):
     LOG_SIZE_FIELD_NUMBER: _ClassVar[int]
     ADMITTED_FIELD_NUMBER: _ClassVar[int]
     JOINED_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FOR_FIELD_NUMBER: _ClassVar[int]
     agreement: bytes
     origin: str
     boot_id: bytes
@@ -74,7 +75,8 @@ class Description(_message.Message):
     log_size: int
     admitted: _containers.RepeatedScalarFieldContainer[str]
     joined: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, agreement: _Optional[bytes] = ..., origin: _Optional[str] = ..., boot_id: _Optional[bytes] = ..., ca_certificate: _Optional[bytes] = ..., simulated: _Optional[bool] = ..., phase: _Optional[str] = ..., round: _Optional[int] = ..., attempt: _Optional[int] = ..., log_size: _Optional[int] = ..., admitted: _Optional[_Iterable[str]] = ..., joined: _Optional[_Iterable[str]] = ...) -> None: ...
+    waiting_for: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, agreement: _Optional[bytes] = ..., origin: _Optional[str] = ..., boot_id: _Optional[bytes] = ..., ca_certificate: _Optional[bytes] = ..., simulated: _Optional[bool] = ..., phase: _Optional[str] = ..., round: _Optional[int] = ..., attempt: _Optional[int] = ..., log_size: _Optional[int] = ..., admitted: _Optional[_Iterable[str]] = ..., joined: _Optional[_Iterable[str]] = ..., waiting_for: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Silo(_message.Message):
     __slots__ = ("silo",)
@@ -90,13 +92,23 @@ class FromSilo(_message.Message):
     message: bytes
     def __init__(self, silo: _Optional[str] = ..., message: _Optional[bytes] = ...) -> None: ...
 
-class ToSilo(_message.Message):
-    __slots__ = ("silo", "message")
+class Outgoing(_message.Message):
+    __slots__ = ("silo", "witness", "message")
     SILO_FIELD_NUMBER: _ClassVar[int]
+    WITNESS_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     silo: str
+    witness: str
     message: bytes
-    def __init__(self, silo: _Optional[str] = ..., message: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, silo: _Optional[str] = ..., witness: _Optional[str] = ..., message: _Optional[bytes] = ...) -> None: ...
+
+class FromWitness(_message.Message):
+    __slots__ = ("witness", "message")
+    WITNESS_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    witness: str
+    message: bytes
+    def __init__(self, witness: _Optional[str] = ..., message: _Optional[bytes] = ...) -> None: ...
 
 class CompleteUpload(_message.Message):
     __slots__ = ("silo", "name")

@@ -304,7 +304,12 @@ class EnclaveStub:
         self.Messages = channel.unary_stream(
                 '/strongroom.v1.Enclave/Messages',
                 request_serializer=protocol_dot_wire_dot_strongroom__pb2.Empty.SerializeToString,
-                response_deserializer=protocol_dot_wire_dot_strongroom__pb2.ToSilo.FromString,
+                response_deserializer=protocol_dot_wire_dot_strongroom__pb2.Outgoing.FromString,
+                _registered_method=True)
+        self.Witnessed = channel.unary_unary(
+                '/strongroom.v1.Enclave/Witnessed',
+                request_serializer=protocol_dot_wire_dot_strongroom__pb2.FromWitness.SerializeToString,
+                response_deserializer=protocol_dot_wire_dot_strongroom__pb2.Reply.FromString,
                 _registered_method=True)
 
 
@@ -354,6 +359,12 @@ class EnclaveServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Witnessed(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EnclaveServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -390,7 +401,12 @@ def add_EnclaveServicer_to_server(servicer, server):
             'Messages': grpc.unary_stream_rpc_method_handler(
                     servicer.Messages,
                     request_deserializer=protocol_dot_wire_dot_strongroom__pb2.Empty.FromString,
-                    response_serializer=protocol_dot_wire_dot_strongroom__pb2.ToSilo.SerializeToString,
+                    response_serializer=protocol_dot_wire_dot_strongroom__pb2.Outgoing.SerializeToString,
+            ),
+            'Witnessed': grpc.unary_unary_rpc_method_handler(
+                    servicer.Witnessed,
+                    request_deserializer=protocol_dot_wire_dot_strongroom__pb2.FromWitness.FromString,
+                    response_serializer=protocol_dot_wire_dot_strongroom__pb2.Reply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -582,7 +598,34 @@ class Enclave:
             target,
             '/strongroom.v1.Enclave/Messages',
             protocol_dot_wire_dot_strongroom__pb2.Empty.SerializeToString,
-            protocol_dot_wire_dot_strongroom__pb2.ToSilo.FromString,
+            protocol_dot_wire_dot_strongroom__pb2.Outgoing.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Witnessed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.v1.Enclave/Witnessed',
+            protocol_dot_wire_dot_strongroom__pb2.FromWitness.SerializeToString,
+            protocol_dot_wire_dot_strongroom__pb2.Reply.FromString,
             options,
             channel_credentials,
             insecure,

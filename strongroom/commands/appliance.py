@@ -50,6 +50,7 @@ def serve(context: click.Context, file: Path, successor: Path | None, approvals:
     """
     config = _read_config(file)
     agreement = _read_agreement(config)
+    _require_witnesses(config, agreement, file)
     if (successor is None) is not (approvals is None):
         raise Failure("expected --successor and --approvals together, found one of them")
     handover = None
@@ -100,6 +101,7 @@ def status(file: Path, *, as_json: bool) -> None:
         "log_size": found.log_size,
         "admitted": list(found.admitted),
         "joined": list(found.joined),
+        "waiting_for": list(found.waiting_for),
     }
     click.echo(json.dumps(summary, indent=2) if as_json else _status_in_words(summary))
 
@@ -126,6 +128,18 @@ def _read_agreement(config: ApplianceConfig) -> Agreement:
             f"found {format_digest(layout.digest)}"
         )
     return agreement
+
+
+def _require_witnesses(config: ApplianceConfig, agreement: Agreement, file: Path) -> None:
+    """An address of a stranger asks nobody, and without addresses of enough witnesses nothing is ever released."""
+    with failing_in_words():
+        named = [agreement.witness(address.name).name for address in config.witnesses]
+    required = agreement.log.required_witnesses
+    if len(named) < required:
+        raise Failure(
+            f"{file}: expected [[witness]] tables with addresses of at least {required} of the agreement's witnesses, "
+            f"found {len(named)}; without their cosignatures nothing is released"
+        )
 
 
 def _read(file: Path) -> bytes:
@@ -156,7 +170,7 @@ def _ready_in_words(ready: Ready, agreement: Agreement) -> str:
 def _status_in_words(summary: dict[str, object]) -> str:
     lists = {key: ", ".join(value) or "nobody" for key, value in summary.items() if isinstance(value, list)}
     shown = {key.replace("_", " "): lists.get(key, value) for key, value in summary.items() if key != "simulated"}
-    lines = [f"{key:<10} {value}" for key, value in shown.items()]
+    lines = [f"{key:<11} {value}" for key, value in shown.items()]
     if summary["simulated"]:
         lines += ["", click.style(PROTECTS_NOTHING, fg="red", bold=True)]
     return "\n".join(lines)

@@ -174,6 +174,7 @@ def boot_here(stopped: Stopped, store: Path) -> None:
                 clock=lambda: int(time.time()),
                 random=os.urandom,
                 send=lambda silo, message: None,
+                ask=lambda witness, message: None,
                 wake=lambda: None,
                 event=lambda line: None,
             ),

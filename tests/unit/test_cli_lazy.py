@@ -69,10 +69,10 @@ def test_a_missing_dependency_is_named_with_its_extra(tmp_path: Path) -> None:
 
 def test_commands_of_the_house_are_listed_in_order() -> None:
     context = click.Context(cli.cli)
-    assert cli.cli.list_commands(context) == ["agreement", "appliance", "attest", "audit", "demo", "silo"]
+    assert cli.cli.list_commands(context) == ["agreement", "appliance", "attest", "audit", "demo", "silo", "witness"]
 
 
-@pytest.mark.parametrize("name", ["agreement", "appliance", "attest", "audit", "demo", "silo"])
+@pytest.mark.parametrize("name", ["agreement", "appliance", "attest", "audit", "demo", "silo", "witness"])
 def test_the_static_help_is_what_the_command_says_of_itself(name: str) -> None:
     command = cli.cli.get_command(click.Context(cli.cli), name)
     assert command is not None

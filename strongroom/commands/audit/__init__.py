@@ -7,6 +7,7 @@ command = LazyGroup(
     package="strongroom.commands.audit",
     commands_help={
         "verify": "Verify every byte of STORE's log, and replay it.",
+        "key": "Print the key of STORE's log, if its evidence vouches for it.",
         "report": "Verify STORE's log, and write what it tells as one HTML page.",
         "show": "Print the entries of STORE's log, unverified.",
         "prove": "Print a receipt for entry INDEX of STORE's log.",

@@ -60,6 +60,7 @@ class NotedDescription:
     round: int = 1
     attempt: int = 0
     log_size: int = 2
+    waiting_for: tuple[str, ...] = ()
 
 
 class NotingCore:
@@ -98,6 +99,12 @@ class NotingCore:
 
     def left(self, silo: str) -> None:
         self.notes.append((silo, "left", b""))
+
+    def witnessed(self, witness: str, message: bytes) -> None:
+        self.notes.append((witness, "witnessed", message))
+
+    def witnesses_left(self) -> None:
+        """A gateway has come or gone."""
 
     def complete(self, silo: str, source: ByteSource) -> bytes:
         if silo in self.refused_uploads:
