@@ -119,7 +119,8 @@ def _witnesses(root: Fields) -> tuple[WitnessAddress, ...]:
     addresses: list[WitnessAddress] = []
     for table in root.tables("witness", minimum=1, maximum=MAXIMUM_WITNESSES):
         name, url = table.name("name"), table.text("url", limit=1024)
-        if not WITNESS_URL.fullmatch(url):
+        match = WITNESS_URL.fullmatch(url)
+        if match is None or int(match["port"] or 0) > 65_535:
             raise table.error("url", '"http://host:port/prefix" or https, without a query', url)
         if any(name == other.name for other in addresses):
             raise table.error("name", "each witness once", name)

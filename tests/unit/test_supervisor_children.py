@@ -51,6 +51,7 @@ class Run:
             federation="h:0",
             threads=2,
             users=DEFAULT_USERS,
+            witnesses=(),
         )
         return Supervisor(config, Output(ready=self._ready, line=self.lines.append)).run()
 

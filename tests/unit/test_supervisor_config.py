@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.config import DEFAULT_USERS, ApplianceConfig, ConfigurationError, Users
+from appliance.config import DEFAULT_USERS, ApplianceConfig, ConfigurationError, Users, WitnessAddress
 
 FILE = Path("/etc/strongroom/appliance.toml")
 GOOD = """
@@ -43,6 +43,44 @@ def test_threads_users_and_endorsements_may_be_left_out() -> None:
     text = GOOD[: GOOD.index("[users]")].replace("threads = 3", "").replace('endorsements = "endorsements"', "")
     config = parse(text)
     assert (config.threads, config.users, config.endorsements) == (2, DEFAULT_USERS, None)
+
+
+WITNESSES = """
+[[witness]]
+name = "university"
+url = "https://witness.example.edu/strongroom"
+
+[[witness]]
+name = "auditor"
+url = "http://[::1]:7300"
+"""
+
+
+def test_witnesses_have_an_address_each() -> None:
+    assert parse(GOOD).witnesses == ()
+    assert parse(GOOD + WITNESSES).witnesses == (
+        WitnessAddress(name="university", url="https://witness.example.edu/strongroom"),
+        WitnessAddress(name="auditor", url="http://[::1]:7300"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("http://", "ftp://", 'witness[1] url: expected "http://host:port/prefix" or https, without a query'),
+        ("http://[::1]:7300", "http://user@h/", "witness[1] url: expected"),
+        ("http://[::1]:7300", "http://h/?x=1", "witness[1] url: expected"),
+        ("http://[::1]:7300", "http://h/../x y", "witness[1] url: expected"),
+        ("http://[::1]:7300", "http://h:99999", "witness[1] url: expected"),
+        ('"auditor"', '"university"', "witness[1] name: expected each witness once, found 'university'"),
+        ('"auditor"', '"Auditor"', "witness[1] name: expected a name"),
+        ('name = "auditor"', 'name = "auditor"\nkey = "x"', "witness[1] key: expected no such key"),
+    ],
+)
+def test_addresses_that_are_none_are_refused(old: str, new: str, says: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse(GOOD + WITNESSES.replace(old, new, 1))
+    assert says in str(caught.value)
 
 
 def test_the_example_parses() -> None:

@@ -252,9 +252,10 @@ class House:
             models=self.folder / "models",
             enrolment="127.0.0.1:0",
             federation="127.0.0.1:0",
+            witness=[],
         )
         agreement = Agreement.parse(settings.agreement.read_bytes(), "federation.toml")
-        gateway = Gateway(settings, agreement, self.layout)
+        gateway = Gateway(settings, agreement, self.layout, {})
         threading.Thread(target=gateway.run, daemon=True).start()
         eventually(lambda: len(gateway.addresses) == 2)
         return gateway
