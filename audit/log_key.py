@@ -6,27 +6,26 @@ agreement's *only* one, no evidence can tell: an operator can begin two. A witne
 
 from audit.agreed import log_key_of
 from audit.entries import LogGenesis, parse_entry
-from audit.evidence import EvidenceAgain
 from audit.findings import Findings
 from audit.inventory import Inventory
 from audit.log_files import LogFiles
-from audit.named_objects import NamedObjects
 from audit.note import VerifierKey
-from audit.replay import DivergenceError
+from audit.resources import read_object
+from audit.vouching import Voucher
 from audit.walk import TreeWalk
 from protocol.agreement import Agreement, mismatch
-from protocol.agreement_toml import printable
 from protocol.errors import ProtocolError
 
 
 class LogKeyError(ProtocolError):
-    """No evidence vouches for the log's key, or it speaks against it; one line that says why."""
+    """What should be a log does not begin as this agreement's; one line that says why."""
 
 
 def appraised_log_key(files: LogFiles, agreement: Agreement) -> VerifierKey:
     """The key in leaf 0, once its evidence is accepted under the agreement.
 
-    Raises `LogKeyError`, `RefusedError` (agreement-mismatch), `MalformedError`, `StoreError`.
+    Raises `LogKeyError`, `NotVouchedError`, `LogDamagedError`, `RefusedError` (agreement-mismatch), `MalformedError`,
+    `StoreError`.
     """
     findings, inventory = Findings(), Inventory.take(files.listed())
     size = max(inventory.notes, default=1)
@@ -41,12 +40,5 @@ def appraised_log_key(files: LogFiles, agreement: Agreement) -> VerifierKey:
         raise mismatch(agreement.digest, genesis.agreement)
     if genesis.origin != agreement.log.origin:
         raise LogKeyError(f"entry 0: expected the log {agreement.log.origin!r}, found {genesis.origin!r}")
-    objects = NamedObjects(files=files, inventory=inventory, findings=findings)
-    try:
-        accepted = EvidenceAgain(agreement=agreement, objects=objects, findings=findings).genesis(genesis)
-    except DivergenceError as error:
-        raise LogKeyError(f"entry 0: {printable(error.problem)}") from error
-    if not accepted:
-        why = next((str(finding) for finding in findings.missing), "its evidence could not be checked")
-        raise LogKeyError(f"nothing vouches for the log key: {why}")
-    return log_key_of(agreement, genesis.keys.log_key)
+    evidence = read_object(files, genesis.evidence)
+    return log_key_of(agreement, Voucher.of_entry(genesis, evidence).appraise(agreement))

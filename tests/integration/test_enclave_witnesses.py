@@ -11,6 +11,7 @@ from audit.log_files import LogFiles
 from audit.log_key import LogKeyError, appraised_log_key
 from audit.note import Checkpoint, VerifierKey
 from audit.report import AuditVerdict
+from audit.resources import LogDamagedError
 from audit.store import MemoryStore
 from audit.verify import verify
 from audit.witnessing.answer import Answer, Conflict, WitnessRefusedError, read_answer
@@ -340,7 +341,7 @@ def test_the_key_that_a_witness_is_given_is_the_one_that_evidence_vouches_for() 
         appraised_log_key(LogFiles(federation.store), other)
     (evidence,) = [name for name in federation.store.list("log/objects/") if genesis.evidence.hex() in name]
     federation.store.delete(evidence)
-    with pytest.raises(LogKeyError, match="nothing vouches for the log key"):
+    with pytest.raises(LogDamagedError, match="expected an object, found none"):
         appraised_log_key(LogFiles(federation.store), federation.agreement)
     with pytest.raises(LogKeyError, match="expected a log's leaf 0"):
         appraised_log_key(LogFiles(MemoryStore()), federation.agreement)
