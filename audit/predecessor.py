@@ -143,7 +143,7 @@ def _cosigned(files: LogFiles, old: Agreement, key: VerifyingKey, index: int) ->
         return checkpoint
     raise SuccessionError(
         f"the predecessor's log has ended, and no quorum has cosigned that: expected a checkpoint of over {index} "
-        f"entries by {old.log.cosigners} owners; leave its appliance running until its silos have been there"
+        f"entries by {quorum}; leave its appliance running until its silos have been there"
     )
 
 

@@ -7,7 +7,7 @@ Pure: `verify` changes nothing; `SiloMachine` applies what it returns.
 Numbered checks, repeated below:
 
 1.  the checkpoint is of the pinned log and extends the head          log-rolled-back, log-forked
-2.  enough owners have cosigned it                                    `QuorumError`
+2.  enough owners and further witnesses have cosigned it              `QuorumError`
 3.  the opened entry is in it                                         `ProofError`
 4.  it is a round of the boot that was appraised, or the log's end    wrong-boot
 5.  its terms, and round 1's model, are the agreement's                agreement-mismatch

@@ -2,6 +2,7 @@
 
 import os
 from hashlib import sha256
+from typing import Any
 
 import pytest
 from agreement_examples import good_agreement
@@ -10,9 +11,9 @@ from appliance.enclave.attempt import Attempt, aggregate_metrics
 from appliance.enclave.challenges import LIFETIME_SECONDS, Challenges
 from appliance.enclave.sealed_state import BodySecret, EnclaveState, StateError, StateVault
 from appliance.enclave.votes import Votes
-from audit.agreed import cosigner_of
+from audit.agreed import cosigner_of, quorum_of
 from audit.merkle import TreeHead
-from audit.note import Checkpoint
+from audit.note import Checkpoint, VerifierKey
 from audit.store import MemoryStore
 from protocol.agreement import Agreement
 from protocol.errors import MalformedError, RefusalCode, RefusedError, SignatureError
@@ -116,8 +117,8 @@ def signing_key(name: str) -> SigningKey:
     return SigningKey(sha256(name.encode()).digest())
 
 
-def agreement_of(owners: tuple[str, ...], cosigners: int | None = None) -> Agreement:
-    text = good_agreement(owners=owners, cosigners=cosigners)
+def agreement_of(owners: tuple[str, ...], cosigners: int | None = None, **witnesses: Any) -> Agreement:
+    text = good_agreement(owners=owners, cosigners=cosigners, **witnesses)
     template = Agreement.parse(text.encode(), "federation.toml")
     for silo in template.silos:
         text = text.replace(str(silo.identity), str(signing_key(silo.name).public))
@@ -143,6 +144,31 @@ def test_each_owner_votes_once() -> None:
     votes.add("silo-3", line(agreement, "silo-3", votes))
     assert votes.reached
     assert len(votes.lines) == 3
+
+
+def test_a_note_has_room_for_every_witness_however_many_owners_vote() -> None:
+    owners = tuple(f"owner-{number}" for number in range(100))
+    keys = {name: VerifierKey.of_cosigner(f"witness.example/{name}", signing_key(name).public) for name in ("w1", "w2")}
+    witnesses = {name: str(key) for name, key in keys.items()}
+    agreement = agreement_of(owners, 60, witnesses=witnesses, required_witnesses=1)
+    votes = votes_on(agreement)
+    for silo in agreement.silos:
+        votes.add(silo.name, line(agreement, silo.name, votes))
+    assert votes.owners_suffice
+    assert votes.waiting_for == ("witnesses (0 of 1; not yet: w1, w2)",)
+    assert not votes.reached
+    checkpoint = Checkpoint.parse(votes.note.encode())
+    for name in ("w2", "w1"):
+        votes.add_witness(name, checkpoint.cosign(f"witness.example/{name}", signing_key(name), time=2**62).encode())
+    assert votes.reached
+    assert len(votes.lines) == 99
+    tally = quorum_of(agreement).verify(Checkpoint.parse(votes.cosigned_note.encode()), log_key_of_votes(agreement))
+    assert [vote.owner for vote in tally.witnesses] == ["w1", "w2"]
+    assert votes.time == 1000, "no witness pushes the clock"
+
+
+def log_key_of_votes(agreement: Agreement) -> VerifierKey:
+    return VerifierKey.of_log(agreement.log.origin, signing_key("log").public)
 
 
 def test_a_vote_is_for_one_checkpoint_by_one_key() -> None:

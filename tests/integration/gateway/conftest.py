@@ -18,9 +18,13 @@ from appliance.enclave.outbox import Outbox
 from appliance.enclave.service import EnclaveService, open_socket
 from appliance.enclave.spool import EnclaveSpool
 from appliance.gateway.process import Gateway, Settings
+from appliance.gateway.witness_courier import Route
+from audit.note import VerifierKey
+from audit.witnessing.answer import Answer
 from protocol.agreement import Agreement
 from protocol.credentials import CertificateAuthority, new_credential_key, pem_of
 from protocol.errors import RefusalCode, refuse
+from protocol.keys import SigningKey
 from protocol.layout import Layout, Role, Tensor
 from protocol.sealing import ByteSource
 from protocol.sealing.bytes_io import read
@@ -36,6 +40,7 @@ from protocol.wire.methods import (
 )
 
 DOMAIN = "simulated.digits"
+WITNESS_KEY = VerifierKey.of_cosigner("witness.example/w1", SigningKey(b"w" * 32).public)
 
 
 def eventually(condition: Callable[[], object], seconds: float = 10.0) -> None:
@@ -73,6 +78,7 @@ class NotingCore:
         self.boot_id = bytes([number]) * 32
         self.ca = CertificateAuthority.create(f"boot {number}", int(time.time()))
         self.notes: list[tuple[str, str, bytes]] = []
+        self.witnessed_notes: list[tuple[str, bytes]] = []
         self.expired: set[str] = set()
         self.broken = False
         self.refused_uploads: set[str] = set()
@@ -101,7 +107,7 @@ class NotingCore:
         self.notes.append((silo, "left", b""))
 
     def witnessed(self, witness: str, message: bytes) -> None:
-        self.notes.append((witness, "witnessed", message))
+        self.witnessed_notes.append((witness, message))
 
     def witnesses_left(self) -> None:
         """A gateway has come or gone."""
@@ -225,6 +231,7 @@ class House:
         self.clients: list[Client] = []
         self._boots = 0
         self.boot()
+        self.posted: list[bytes] = []
         self.gateway = self._start_gateway()
 
     def boot(self) -> None:
@@ -255,10 +262,16 @@ class House:
             witness=[],
         )
         agreement = Agreement.parse(settings.agreement.read_bytes(), "federation.toml")
-        gateway = Gateway(settings, agreement, self.layout, {})
+        # A witness of the name of a silo: a name on the wire is the one or the other.
+        route = Route(name="silo-1", key=WITNESS_KEY, post=self._post)
+        gateway = Gateway(settings, agreement, self.layout, {"silo-1": route})
         threading.Thread(target=gateway.run, daemon=True).start()
         eventually(lambda: len(gateway.addresses) == 2)
         return gateway
+
+    def _post(self, body: bytes) -> Answer:
+        self.posted.append(body)
+        return Answer.conflict(7)
 
     def restart_gateway(self) -> None:
         """Another gateway on the same spool, as after a crash: nothing of the last one's memory is left."""
