@@ -15,9 +15,11 @@ APPLIANCE: Final = "appliance"
 SILO: Final = "silo"
 GENESIS: Final = "genesis"
 BOOT: Final = "boot"
+ROTATION: Final = "rotation"
+RECOVERY: Final = "recovery"
 ENROLMENT: Final = "enrolment"
 _ROLES = (APPLIANCE, SILO)
-_PURPOSES = (GENESIS, BOOT, ENROLMENT)
+_PURPOSES = (GENESIS, BOOT, ROTATION, RECOVERY, ENROLMENT)
 
 
 def report_data(
@@ -32,7 +34,8 @@ def report_data(
 ) -> bytes:
     """The 64 bytes that evidence must carry: SHA-512 over every input, labelled and length-prefixed.
 
-    `role` is "appliance" or "silo", `purpose` "genesis", "boot" or "enrolment", `party` the name in the agreement.
+    `role` is "appliance" or "silo", `purpose` "genesis", "boot", "rotation", "recovery" or "enrolment", `party` the
+    name in the agreement.
     `agreement`, `boot_id` and `nonce` have 32 bytes: the agreement's digest, the appliance's boot id, and the
     verifier's nonce or `unattended_nonce`. `keys` are public keys (or what else is committed to) by role name; their
     order does not matter. Raises `ValueError` for anything else: these are our own inputs.
@@ -51,7 +54,7 @@ def report_data(
 
 
 def unattended_nonce(agreement: bytes, boot_id: bytes) -> bytes:
-    """The nonce (32 bytes) of `genesis` and `boot` evidence, which no verifier has asked for yet.
+    """The nonce (32 bytes) of evidence that goes into the log, which no verifier has asked for yet.
 
     A function of the agreement's digest and the boot id (32 bytes each): the freshness of such evidence is that of
     the boot id.

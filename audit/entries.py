@@ -74,6 +74,44 @@ class ApplianceStarted(Entry, kind="appliance.started"):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRotated(Entry, kind="key.rotated"):
+    """A new log key, which the `previous` one hands over to; the boot's `appliance.started` follows it.
+
+    The first checkpoint that covers it is signed by both keys, and no later one by the previous key. `evidence` is for
+    `keys` (purpose "rotation"), `state` the sealed state that holds the new key.
+    """
+
+    time: Count
+    agreement: Digest
+    boot_id: Id32
+    keys: ApplianceKeys
+    evidence: Digest
+    previous: Key32
+    state: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogRecovered(Entry, kind="log.recovered"):
+    """A new log key after the `previous` one was lost; the boot's `appliance.started` follows it.
+
+    The silos' grants (object `grants`) stand in for the lost key: they are over the log of `size` entries with `root`,
+    and this entry is the next one. `evidence` is for `keys` (purpose "recovery"). Training goes on from `model`.
+    """
+
+    time: Count
+    agreement: Digest
+    boot_id: Id32
+    keys: ApplianceKeys
+    evidence: Digest
+    previous: Key32
+    size: Count
+    root: Id32
+    model: Digest
+    grants: Digest
+    state: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SiloAdmitted(Entry, kind="silo.admitted"):
     """A silo's enrolment request was accepted. `request` is the signed request's object, evidence included."""
 
@@ -232,6 +270,8 @@ _KINDS: dict[str, type[Entry]] = {
     for kind in (
         LogGenesis,
         ApplianceStarted,
+        KeyRotated,
+        LogRecovered,
         SiloAdmitted,
         SiloRefused,
         RoundOpened,

@@ -7,13 +7,15 @@ the first that doesn't follow. Pure: no bytes are read and no evidence appraised
     phase         may be followed by
     EMPTY         log.genesis
     CREATED       appliance.started
-    IDLE          silo.admitted  silo.refused  round.opened  control.reset  log.closed  log.superseded
-                  appliance.started
+    REKEYED       appliance.started → where the log stood before, or INTERRUPTED
+    IDLE          silo.admitted  silo.refused  round.opened  control.reset  log.closed  log.superseded  a start
     COLLECTING    silo.admitted  silo.refused  update.accepted  update.refused  round.committed  round.abandoned
-                  appliance.started → INTERRUPTED
-    COMMITTED     silo.admitted  silo.refused  round.published  round.abandoned  appliance.started → INTERRUPTED
-    INTERRUPTED   round.abandoned(restart)  appliance.started
-    CLOSED        silo.admitted  silo.refused  log.superseded (once)  appliance.started
+                  a start → INTERRUPTED
+    COMMITTED     silo.admitted  silo.refused  round.published  round.abandoned  a start → INTERRUPTED
+    INTERRUPTED   round.abandoned(restart)  a start
+    CLOSED        silo.admitted  silo.refused  log.superseded (once)  a start
+
+A start is appliance.started, or key.rotated or log.recovered → REKEYED and then appliance.started.
 """
 
 from collections.abc import Callable
@@ -27,8 +29,10 @@ from audit.entries import (
     CohortMember,
     ControlReset,
     Entry,
+    KeyRotated,
     LogClosed,
     LogGenesis,
+    LogRecovered,
     LogSuperseded,
     RoundAbandoned,
     RoundCommitted,
@@ -49,6 +53,7 @@ class Phase(StrEnum):
 
     EMPTY = "empty"
     CREATED = "created"
+    REKEYED = "rekeyed"
     IDLE = "idle"
     COLLECTING = "collecting"
     COMMITTED = "committed"
@@ -57,14 +62,16 @@ class Phase(StrEnum):
 
 
 _ANYTIME = frozenset({SiloAdmitted, SiloRefused})
+_START = frozenset({ApplianceStarted, KeyRotated, LogRecovered})
 ALLOWED: dict[Phase, frozenset[type[Entry]]] = {
     Phase.EMPTY: frozenset({LogGenesis}),
     Phase.CREATED: frozenset({ApplianceStarted}),
-    Phase.IDLE: _ANYTIME | {RoundOpened, ControlReset, LogClosed, LogSuperseded, ApplianceStarted},
-    Phase.COLLECTING: _ANYTIME | {UpdateAccepted, UpdateRefused, RoundCommitted, RoundAbandoned, ApplianceStarted},
-    Phase.COMMITTED: _ANYTIME | {RoundPublished, RoundAbandoned, ApplianceStarted},
-    Phase.INTERRUPTED: frozenset({RoundAbandoned, ApplianceStarted}),
-    Phase.CLOSED: _ANYTIME | {LogSuperseded, ApplianceStarted},
+    Phase.REKEYED: frozenset({ApplianceStarted}),
+    Phase.IDLE: _ANYTIME | _START | {RoundOpened, ControlReset, LogClosed, LogSuperseded},
+    Phase.COLLECTING: _ANYTIME | _START | {UpdateAccepted, UpdateRefused, RoundCommitted, RoundAbandoned},
+    Phase.COMMITTED: _ANYTIME | _START | {RoundPublished, RoundAbandoned},
+    Phase.INTERRUPTED: _START | {RoundAbandoned},
+    Phase.CLOSED: _ANYTIME | _START | {LogSuperseded},
 }
 
 
@@ -110,10 +117,15 @@ class History:
         self.started_index = 0
         self.boots: set[bytes] = set()
         self.fresh = Freshness()
+        # The newest entry that named a log key, and the index of each that replaced one.
+        self.keyed: LogGenesis | KeyRotated | LogRecovered | None = None
+        self.key_changes: list[tuple[int, KeyRotated | LogRecovered]] = []
+        self._before_rekeying = Phase.EMPTY
         self.admitted: dict[str, SiloAdmitted] = {}
         self.published_rounds = 0
         self.attempt = 0
         self.model = agreement.model.initial
+        self.models = {agreement.model.initial}
         self.control: bytes | None = None
         self.control_epoch = 0
         self.state: bytes | None = None
@@ -137,6 +149,11 @@ class History:
     def round(self) -> int:
         """The number of the round that is open, or would be opened next."""
         return self.published_rounds + 1
+
+    @property
+    def log_key(self) -> bytes | None:
+        """The key (32 bytes) that signs the log's checkpoints now; None before leaf 0."""
+        return None if self.keyed is None else self.keyed.keys.log
 
     def cohort(self) -> tuple[CohortMember, ...]:
         """What a commit must hold now: every accepted update, in the agreement's order, with its weight."""
@@ -182,7 +199,7 @@ class History:
     def _attempt(self, entry: Entry, round_number: int, attempt: int) -> None:
         self._require(entry, "round and attempt", (self.round, self.attempt), (round_number, attempt))
 
-    # log.genesis, appliance.started
+    # log.genesis, key.rotated, log.recovered, appliance.started
 
     def _check_genesis(self, entry: LogGenesis) -> None:
         self._require(entry, "agreement", self.agreement.digest, entry.agreement)
@@ -198,16 +215,44 @@ class History:
         self._require(entry, "privacy spent", 0.0, theirs.privacy_spent)
 
     def _take_genesis(self, entry: LogGenesis) -> None:
-        self.genesis, self.state, self.phase = entry, entry.state, Phase.CREATED
+        self.genesis, self.keyed, self.state, self.phase = entry, entry, entry.state, Phase.CREATED
+
+    def _check_rekeyed(self, entry: KeyRotated | LogRecovered) -> None:
+        self._require(entry, "agreement", self.agreement.digest, entry.agreement)
+        self._require(entry, "previous log key", self.log_key, entry.previous)
+        if entry.keys.log in self._former_keys():
+            raise self._diverges(entry, "log key: expected a new one, found one used before")
+        if entry.boot_id in self.boots:
+            raise self._diverges(entry, "boot id: expected a new one, found one used before")
+
+    def _take_rekeyed(self, entry: KeyRotated | LogRecovered) -> None:
+        self.keyed, self.state = entry, entry.state
+        self.key_changes.append((self.size, entry))
+        self._before_rekeying, self.phase = self.phase, Phase.REKEYED
+
+    def _check_recovered(self, entry: LogRecovered) -> None:
+        self._check_rekeyed(entry)
+        self._require(entry, "size (this entry's index)", self.size, entry.size)
+        if entry.model not in self.models:
+            raise self._diverges(entry, "model: expected the initial model or one that was published")
+        if self.phase is Phase.CLOSED:
+            self._require(entry, "model of the log's end", self.model, entry.model)
+
+    def _take_recovered(self, entry: LogRecovered) -> None:
+        self._take_rekeyed(entry)
+        # What the lost state held is lost: the model comes back from a silo, and controls begin anew.
+        self.model = entry.model
+        self._reset_controls(self.control_epoch + 1)
 
     def _check_started(self, entry: ApplianceStarted) -> None:
         self._require(entry, "agreement", self.agreement.digest, entry.agreement)
-        if self.genesis is None:
+        if self.keyed is None:
             raise self._diverges(entry, "no genesis before it")
-        self._require(entry, "log key", self.genesis.keys.log, entry.keys.log)
-        if self.phase is Phase.CREATED:
-            self._require(entry, "boot id of the genesis", self.genesis.boot_id, entry.boot_id)
-            self._require(entry, "keys of the genesis", self.genesis.keys, entry.keys)
+        self._require(entry, "log key", self.log_key, entry.keys.log)
+        if self.phase in (Phase.CREATED, Phase.REKEYED):
+            before = "the genesis" if self.phase is Phase.CREATED else f"the {self.keyed.KIND} before it"
+            self._require(entry, f"boot id of {before}", self.keyed.boot_id, entry.boot_id)
+            self._require(entry, f"keys of {before}", self.keyed.keys, entry.keys)
         elif entry.boot_id in self.boots:
             raise self._diverges(entry, "boot id: expected a new one, found one used before")
         self._require_fresh(entry, self.fresh.problem_of_boot(entry.keys))
@@ -217,10 +262,14 @@ class History:
         self.boots.add(entry.boot_id)
         self.fresh.take_boot(entry.keys)
         self.admitted.clear()
-        if self.phase in (Phase.COLLECTING, Phase.COMMITTED):
-            self.phase = Phase.INTERRUPTED
-        elif self.phase is Phase.CREATED:
-            self.phase = Phase.IDLE
+        phase = self._before_rekeying if self.phase is Phase.REKEYED else self.phase
+        if phase in (Phase.COLLECTING, Phase.COMMITTED):
+            phase = Phase.INTERRUPTED
+        self.phase = Phase.IDLE if phase is Phase.CREATED else phase
+
+    def _former_keys(self) -> set[bytes]:
+        former = {entry.previous for _, entry in self.key_changes}
+        return former if self.log_key is None else former | {self.log_key}
 
     # silo.admitted, silo.refused
 
@@ -330,6 +379,7 @@ class History:
         self._end_attempt(used)
         self.parents.update(used)
         self.model, self.control, self.state = entry.model_out, entry.control_out, entry.state
+        self.models.add(entry.model_out)
         self.published_rounds, self.attempt = entry.round, 0
 
     def _check_abandoned(self, entry: RoundAbandoned) -> None:
@@ -368,7 +418,10 @@ class History:
         self._require(entry, "epoch", self.control_epoch + 1, entry.epoch)
 
     def _take_reset(self, entry: ControlReset) -> None:
-        self.control, self.control_epoch, self.reset_due = None, entry.epoch, None
+        self._reset_controls(entry.epoch)
+
+    def _reset_controls(self, epoch: int) -> None:
+        self.control, self.control_epoch, self.reset_due = None, epoch, None
         self.parents.clear()
 
     def _check_closed(self, entry: LogClosed) -> None:
@@ -398,6 +451,8 @@ _Step = Callable[[History, Any], None]
 _TRANSITIONS: dict[type[Entry], tuple[_Step, _Step]] = {
     LogGenesis: (History._check_genesis, History._take_genesis),
     ApplianceStarted: (History._check_started, History._take_started),
+    KeyRotated: (History._check_rekeyed, History._take_rekeyed),
+    LogRecovered: (History._check_recovered, History._take_recovered),
     SiloAdmitted: (History._check_admitted, History._take_admitted),
     SiloRefused: (History._check_silo_refused, History._take_nothing),
     RoundOpened: (History._check_opened, History._take_opened),

@@ -68,7 +68,7 @@ class ApplianceKeys(Record):
         )
 
     def unattended_report_data(self, *, purpose: str, origin: str, agreement: bytes, boot_id: bytes) -> bytes:
-        """The same for "genesis" and "boot", which have no verifier yet to choose a nonce."""
+        """The same for what is logged ("genesis", "boot", …): there is no verifier yet to choose a nonce."""
         nonce = unattended_nonce(agreement, boot_id)
         return self.report_data(purpose=purpose, origin=origin, agreement=agreement, boot_id=boot_id, nonce=nonce)
 

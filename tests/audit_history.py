@@ -24,8 +24,10 @@ from attestation.collect.platform import SimulatedPlatform
 from audit.entries import (
     ApplianceStarted,
     Entry,
+    KeyRotated,
     LogClosed,
     LogGenesis,
+    LogRecovered,
     RoundAbandoned,
     RoundCommitted,
     RoundOpened,
@@ -49,13 +51,20 @@ START = 1_767_225_600
 LAYOUT = Layout(tensors=(Tensor(name="weight", shape=(4,), dtype="float32", role=Role.PARAMETER, alias=None),))
 PLATFORM = SimulatedPlatform(bytes.fromhex(MEASUREMENT))
 OTHER_CODE = SimulatedPlatform(bytes(48))
-LOG_KEY = SigningKey(sha256(b"log").digest())
 QUORUM = ("silo-0", "silo-2", "silo-3")
 
 
 def token(text: str, size: int = 32) -> bytes:
     """Stand-in for random bytes."""
     return sha256(text.encode()).digest()[:size]
+
+
+@cache
+def log_key(name: str) -> SigningKey:
+    return SigningKey(token(name))
+
+
+LOG_KEY = log_key("log")
 
 
 @cache
@@ -90,9 +99,10 @@ def agreement_of(change: Callable[[str], str] = lambda text: text) -> Agreement:
 
 @dataclass(frozen=True)
 class Boot:
-    """One boot of the appliance, as far as the log shows it."""
+    """One boot of the appliance, as far as the log shows it; `log` names its log key, the first unless told."""
 
     name: str
+    log: str = "log"
 
     @property
     def boot_id(self) -> bytes:
@@ -102,7 +112,8 @@ class Boot:
     def keys(self) -> ApplianceKeys:
         signing = SigningKey(token(f"signing {self.name}")).public.raw
         ca = p256(f"ca {self.name}")
-        return ApplianceKeys(signing=signing, log=LOG_KEY.public.raw, sealing=sealing(f"boot {self.name}"), ca=ca)
+        log = log_key(self.log).public.raw
+        return ApplianceKeys(signing=signing, log=log, sealing=sealing(f"boot {self.name}"), ca=ca)
 
 
 @dataclass(frozen=True)
@@ -171,6 +182,36 @@ class Recorder:
             boot_id=self.boot.boot_id,
             keys=self.boot.keys,
             evidence=self.unattended_evidence("boot", self.boot),
+        )
+
+    def rotated(self, boot: Boot) -> KeyRotated:
+        """The key entry of a boot whose log key is a new one; the boot is the present one from then on."""
+        previous, self.boot = self.boot, boot
+        return KeyRotated(
+            time=self.now(),
+            agreement=self.agreement.digest,
+            boot_id=boot.boot_id,
+            keys=boot.keys,
+            evidence=self.unattended_evidence("rotation", boot),
+            previous=previous.keys.log,
+            state=token(f"state of {boot.log}"),
+        )
+
+    def recovered(self, boot: Boot, *, root: bytes, grants: bytes, model: bytes | None = None) -> LogRecovered:
+        """The same after a loss: `grants` is the object's bytes, over the log as it is and its `root`."""
+        previous, self.boot = self.boot, boot
+        return LogRecovered(
+            time=self.now(),
+            agreement=self.agreement.digest,
+            boot_id=boot.boot_id,
+            keys=boot.keys,
+            evidence=self.unattended_evidence("recovery", boot),
+            previous=previous.keys.log,
+            size=self.history.size,
+            root=root,
+            model=self.history.model if model is None else model,
+            grants=self.put(grants),
+            state=token(f"state of {boot.log}"),
         )
 
     def request(

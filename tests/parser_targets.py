@@ -43,6 +43,7 @@ from protocol.agreement import Agreement
 from protocol.agreement_tees import render_tee
 from protocol.enrolment import Admitted, Enrol, Hello, Welcome
 from protocol.errors import ProtocolError
+from protocol.key_history import Catchup, KeyHistory
 from protocol.layout import Layout
 from protocol.policy import read_policy
 from protocol.sealing import BlobHeader
@@ -205,6 +206,8 @@ def targets() -> dict[str, Target]:
         "welcome": message("welcome", Welcome.parse),
         "enrol": message("enrol", Enrol.parse),
         "admitted": message("admitted", Admitted.parse),
+        "catchup": message("catchup", Catchup.parse),
+        "key-history": message("key-history", KeyHistory.parse),
         "from-silo": message("from-silo", parse_from_silo),
         "to-silo": message("to-silo", parse_to_silo),
         "entry": message("entry", parse_entry),

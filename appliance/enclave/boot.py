@@ -60,13 +60,13 @@ class Boot(Secret):
         )
 
     def unattended_report_data(self, purpose: str) -> bytes:
-        """The 64 bytes that "genesis" or "boot" evidence commits to."""
+        """The 64 bytes that evidence for the log commits to: of "genesis", "boot", "rotation" or "recovery"."""
         return self.keys.unattended_report_data(
             purpose=purpose, origin=self.origin, agreement=self.agreement, boot_id=self.boot_id
         )
 
     def unattended_evidence(self, purpose: str) -> Evidence:
-        """Evidence for "genesis" or "boot", to be logged; raises `CollectError`."""
+        """Evidence for such a purpose, to be logged; raises `CollectError`."""
         return self.platform.evidence(self.unattended_report_data(purpose))
 
     def evidence_for(self, nonce: bytes) -> Evidence:

@@ -342,7 +342,7 @@ def test_what_is_not_released_yet_is_no_fault_and_is_said() -> None:
 @pytest.mark.parametrize(
     "entry",
     [
-        {"kind": "key.rotated", "version": 1, "time": 1},
+        {"kind": "key.borrowed", "version": 1, "time": 1},
         {"kind": "round.opened", "version": 2},
         {"kind": "\u202e", "version": 1},
     ],
