@@ -91,7 +91,7 @@ def _follow(
         raise MalformedError("expected the key that is known to hand over, found another's successor")
     if index < head.size:
         raise MalformedError(f"expected a change after the {head.size} entries that are known")
-    changed = keys.followed_by(entry.keys.log_key, since=index)
+    changed = keys.after(index, entry)
     # 2
     checkpoint = Checkpoint.parse(change.checkpoint.encode())
     if checkpoint.size <= index:

@@ -24,6 +24,9 @@ rests on. So the newest checkpoint that verifies under the log's key is the trut
 After a failed write the writer refuses to go on, because the store may hold a checkpoint that the writer does not know
 of and another of the same size must never be signed; to open the log again finds out. What nothing here can see is a
 store that was set back to an earlier valid state: the silos' heads do (DESIGN.md §8).
+
+A log has one key after the other (`audit.log_keys`): the batch that retires one is signed by it and by its successor,
+in one write, so that a crash leaves either the log under the former key or the log under the new one.
 """
 
 import threading
@@ -32,6 +35,7 @@ from contextlib import contextmanager, suppress
 from hashlib import sha256
 
 from audit.checkpoint_text import checkpoint_text
+from audit.log_keys import LogKeys
 from audit.merkle import Tree, TreeHead, consistency_proof, inclusion_proof, leaf_hash, root_hash
 from audit.note import Checkpoint, NoteSignature, VerifierKey
 from audit.proof import Receipt
@@ -84,10 +88,10 @@ class LogWriter:
     """The one writer of a log. Reads and proofs are safe from any thread; writes are serialised."""
 
     def __init__(
-        self, store: Store, key: SigningKey, log_key: VerifierKey, tree: Tree, tail: tuple[bytes, ...]
+        self, store: Store, key: SigningKey | None, keys: LogKeys, tree: Tree, tail: tuple[bytes, ...]
     ) -> None:
         """Not called from outside: use `create` or `open`."""
-        self.log_key = log_key
+        self.keys = keys
         self._store = store
         self._key = key
         self._tree = tree
@@ -101,32 +105,42 @@ class LogWriter:
         """Begin a log; nothing is written before the first append. Raises `LogExistsError`."""
         if store.exists(CHECKPOINT) or checkpoint_sizes(store):
             raise LogExistsError(f"{CHECKPOINT}: expected no log, found one")
-        writer = cls(store, log_key, VerifierKey.of_log(origin, log_key.public), Tree(), ())
+        writer = cls(store, log_key, LogKeys.first(origin, log_key.public), Tree(), ())
         # A crash before the very first checkpoint left a log that never was.
         _, leftovers = sort_tiles(store.list(TILES), 0)
         writer._delete(leftovers)
         return writer
 
     @classmethod
-    def open(cls, store: Store, origin: str, log_key: SigningKey) -> "LogWriter":
+    def open(cls, store: Store, origin: str, log_key: SigningKey | None, *, keys: LogKeys | None = None) -> "LogWriter":
         """Open a log, from any state that a crash can leave (see the module's table).
 
-        Reads and recomputes everything under the newest checkpoint that verifies under the log's key. Raises
-        `NotFound` if there is no checkpoint at all, `LogDamagedError` naming the resource that does not match.
+        `keys`: all that it has had, if `log_key` is not its first. `log_key` is None where the present one is lost: the
+        next batch must bring a successor. Reads and recomputes everything under the newest checkpoint, which the key of
+        its size has signed. Raises `NotFound` if there is no checkpoint at all, `LogDamagedError` naming the resource
+        that does not match.
         """
-        verifier = VerifierKey.of_log(origin, log_key.public)
-        checkpoint = newest_checkpoint(store, verifier)
+        if keys is None and log_key is not None:
+            keys = LogKeys.first(origin, log_key.public)
+        if keys is None or (log_key is not None and keys.current.public != log_key.public.raw):
+            raise ValueError("log keys: expected the log's present key to be the newest of them")
+        checkpoint = newest_checkpoint(store, keys)
         if checkpoint is None:
             raise NotFound(f"store: {CHECKPOINT}: no such name")
         rebuilt = rebuild(store, checkpoint.head)
-        check_earlier_checkpoints(store, origin, rebuilt.tree)
+        check_earlier_checkpoints(store, keys, rebuilt.tree)
         needed, leftovers = sort_tiles(store.list(TILES), checkpoint.size)
         check_partial_tiles(store, needed, rebuilt.tree)
         # All agrees: from here on what a crash left is put right. Stopped anywhere, the next open does the same.
-        writer = cls(store, log_key, verifier, rebuilt.tree, rebuilt.tail)
+        writer = cls(store, log_key, keys, rebuilt.tree, rebuilt.tail)
         writer._publish(checkpoint)
         writer._delete(leftovers)
         return writer
+
+    @property
+    def log_key(self) -> VerifierKey:
+        """The key that signs now."""
+        return self.keys.current
 
     @property
     def size(self) -> int:
@@ -176,7 +190,7 @@ class LogWriter:
         if size > self.size or checkpoint.note.text != checkpoint_text(self.log_key.name, self._tree.head(size)):
             raise LogDamagedError(checkpoint_name(size), "its root is not that of this log's tree")
         try:
-            checkpoint.verify(self.log_key)
+            self.keys.verify(checkpoint)
         except SignatureError as error:
             raise LogDamagedError(checkpoint_name(size), str(error)) from error
         return checkpoint
@@ -200,14 +214,21 @@ class LogWriter:
         self._store.write(object_name(digest), data)
         return digest
 
-    def append(self, entries: Sequence[bytes]) -> Checkpoint:
+    def append(self, entries: Sequence[bytes], *, successor: SigningKey | None = None) -> Checkpoint:
         """Append one batch, durably, and sign the checkpoint that covers it.
 
-        `ValueError` for an empty batch or an entry of more than 65,535 bytes, before anything is written. Any other
-        error stops the writer: `LogStoppedError` from then on.
+        `successor`: the log's key from here on; the batch's first entry names it. The present key, unless it is lost,
+        signs this checkpoint too, and none after it. `ValueError` for an empty batch or an entry of more than 65,535
+        bytes, before anything is written. Any other error stops the writer: `LogStoppedError` from then on.
         """
         if not entries or any(len(entry) > MAXIMUM_ENTRY_BYTES for entry in entries):
             raise ValueError(f"append: expected entries of at most {MAXIMUM_ENTRY_BYTES} bytes")
+        signers = [key for key in (self._key, successor) if key is not None]
+        if not signers:
+            raise ValueError("append: expected a successor of the lost log key")
+        keys = self.keys
+        if successor is not None:
+            keys = keys.followed_by(successor.public, since=self.size, handed_over=self._key is not None)
         with self._writing():
             old_size = self.size
             tail = (*self._tail, *entries)
@@ -224,7 +245,9 @@ class LogWriter:
                 # A crash here leaves, besides, tiles beyond the checkpoint, under names of their own again.
                 self._store.write(tile_name(tile), row_of(self._tree, tile))
             # Everything under the new root is durable: now, and only now, it may be signed.
-            checkpoint = Checkpoint.sign(self.log_key.name, head, self._key)
+            signed = [Checkpoint.sign(keys.current.name, head, signer) for signer in signers]
+            checkpoint = signed[0].with_signatures([line for each in signed for line in each.note.signatures])
+            self.keys, self._key = keys, signers[-1]
             self._publish(checkpoint)
             self._tail = tail[len(tail) - head.size % TILE_WIDTH :]
             with suppress(StoreError):  # The batch is durable; what is not pruned now is at the next open.

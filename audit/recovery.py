@@ -1,6 +1,6 @@
 """Reading a stored log back whole: which checkpoint is the newest, and whether everything under it is what it signed.
 
-Trusts the log's key and nothing in the store. Nothing is written here: `log.py` repairs what a crash left once this
+Trusts the log's keys and nothing in the store. Nothing is written here: `log.py` repairs what a crash left once this
 module has found that all else agrees. Called when a writer opens a log; the audit walks the same bytes.
 """
 
@@ -9,8 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from audit.checkpoint_text import checkpoint_text
+from audit.log_keys import LogKeys
 from audit.merkle import Tree, TreeHead, leaf_hash
-from audit.note import Checkpoint, VerifierKey
+from audit.note import Checkpoint
 from audit.resources import (
     CHECKPOINT,
     ROOT,
@@ -36,16 +37,16 @@ class Rebuilt:
     tail: tuple[bytes, ...]
 
 
-def newest_checkpoint(store: Store, log_key: VerifierKey) -> Checkpoint | None:
+def newest_checkpoint(store: Store, keys: LogKeys) -> Checkpoint | None:
     """The newest durable checkpoint, with all cosignatures that either copy of it carries; None if there is no log.
 
-    A crash leaves every file whole, so one that does not verify under the log's key is damage: `LogDamagedError`.
+    A crash leaves every file whole, so one that its size's log key has not signed is damage: `LogDamagedError`.
     """
     found: list[Checkpoint] = []
     for size in checkpoint_sizes(store)[-1:]:
-        found.append(_verified(checkpoint_name(size), read_checkpoint_at(store, size), log_key))
+        found.append(_verified(checkpoint_name(size), read_checkpoint_at(store, size), keys))
     with suppress(NotFound):
-        found.append(_verified(CHECKPOINT, read_checkpoint(store, CHECKPOINT), log_key))
+        found.append(_verified(CHECKPOINT, read_checkpoint(store, CHECKPOINT), keys))
     if not found:
         return None
     newest, *others = sorted(found, key=lambda checkpoint: -checkpoint.size)
@@ -85,14 +86,26 @@ def rebuild(store: Store, head: TreeHead) -> Rebuilt:
     return Rebuilt(tree=tree, tail=tuple(tail))
 
 
-def check_earlier_checkpoints(store: Store, origin: str, tree: Tree) -> None:
+def check_earlier_checkpoints(store: Store, keys: LogKeys, tree: Tree) -> None:
     """Raise `LogDamagedError` unless every earlier checkpoint in the store says what the tree says at its size.
 
-    Their signatures are not verified again: the text that the log would sign today is all they may hold.
+    Their signatures are not verified again: the text that the log would sign today is all they may hold. But where one
+    key handed over to another, both must have signed: a silo that was away is to be shown that.
     """
-    for size in checkpoint_sizes(store):
-        if read_checkpoint_at(store, size).note.text != checkpoint_text(origin, tree.head(size)):
+    sizes = checkpoint_sizes(store)
+    for size in sizes:
+        if read_checkpoint_at(store, size).note.text != checkpoint_text(keys.current.name, tree.head(size)):
             raise LogDamagedError(checkpoint_name(size), "its root is not that of the newer checkpoint's tree")
+    for index, former, key in keys.handovers:
+        first = next((size for size in sizes if size > index), None)
+        if first is None:
+            raise LogDamagedError(checkpoint_name(index + 1), f"no checkpoint covers entry {index}, which rotates keys")
+        for signer in (former, key):
+            try:
+                read_checkpoint_at(store, first).verify(signer)
+            except SignatureError as error:
+                problem = f"expected the keys before and after entry {index} to have signed it: {error}"
+                raise LogDamagedError(checkpoint_name(first), problem) from error
 
 
 def check_partial_tiles(store: Store, tiles: Iterable[Tile], tree: Tree) -> None:
@@ -141,9 +154,9 @@ def _under(tile: Tile, position: int) -> LogDamagedError:
     return LogDamagedError(tile_name(below), f"its root is not hash {position} of {tile_name(tile)}")
 
 
-def _verified(name: str, checkpoint: Checkpoint, log_key: VerifierKey) -> Checkpoint:
+def _verified(name: str, checkpoint: Checkpoint, keys: LogKeys) -> Checkpoint:
     try:
-        checkpoint.verify(log_key)
+        keys.verify(checkpoint)
     except SignatureError as error:
         raise LogDamagedError(name, str(error)) from error
     return checkpoint
