@@ -80,9 +80,18 @@ class Handover:
 class Supervisor:
     """One appliance; `run` is its life. With a `handover` its enclave ends the log at its start."""
 
-    def __init__(self, config: ApplianceConfig, output: Output, handover: Handover | None = None) -> None:
+    def __init__(
+        self,
+        config: ApplianceConfig,
+        output: Output,
+        handover: Handover | None = None,
+        *,
+        rotate_log_key: bool = False,
+    ) -> None:
+        """`rotate_log_key`: of the enclave's first boot; those after it go on under the key that it made."""
         self._config = config
         self._handover = handover
+        self._rotate_log_key = rotate_log_key
         self._output = output
         self._places = Places.of(config.store)
         self._addresses = {"enrolment": config.enrolment, "federation": config.federation}
@@ -173,6 +182,8 @@ class Supervisor:
                 )
                 if path is not None
             ]
+            if self._rotate_log_key:
+                arguments.append("--rotate-log-key")
         else:
             arguments += [f"--spool={places.spool}", f"--models={places.models}"]
             arguments += [f"--{port}={address}" for port, address in self._addresses.items()]
@@ -257,6 +268,7 @@ class Supervisor:
                 self._gateway.prove()
                 return
             self._boot_id = boot_id
+            self._rotate_log_key = False
         else:
             report.literal("event", "serving")
             addresses = {port: report.text(port) for port in self._addresses}

@@ -195,6 +195,11 @@ class LogWriter:
             raise LogDamagedError(checkpoint_name(size), str(error)) from error
         return checkpoint
 
+    def first_checkpoint_above(self, index: int) -> Checkpoint:
+        """The first checkpoint that covers an entry; raises `NotFound` if none does."""
+        size = next((size for size in checkpoint_sizes(self._store) if size > index), self.size)
+        return self.checkpoint_at(size)
+
     def receipt(self, index: int, size: int | None = None) -> Receipt:
         """The receipt for an entry under the checkpoint of `size` (the newest, unless told)."""
         checkpoint = self.checkpoint_at(_within(size, self.size))

@@ -10,6 +10,8 @@ writer, reader and recovery.
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import sha256
 from typing import Protocol
 
@@ -108,6 +110,15 @@ def read_first_entry(store: Store) -> bytes:
     if bundle is None:
         raise LogDamagedError(CHECKPOINT, "expected a log with entries, found an empty one")
     return read_bundle(store, bundle, or_full=True)[0]
+
+
+def read_entries(store: Store) -> Iterator[bytes]:
+    """All entries under the newest checkpoint in the store, whoever signed it; raises as `read_bundle` does."""
+    sizes = checkpoint_sizes(store)[-1:]
+    with suppress(NotFound):
+        sizes.append(read_checkpoint(store, CHECKPOINT).size)
+    for bundle in entry_bundles(max(sizes, default=0)):
+        yield from read_bundle(store, bundle, or_full=True)
 
 
 def read_object(store: Readable, digest: bytes) -> bytes:

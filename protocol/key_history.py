@@ -8,8 +8,10 @@ All of it is in the log, which is public. What is unsigned here can only deny se
 
 from dataclasses import dataclass
 
-from protocol.record import Bytes, Count, Digest, Key32, Name, Note, Record
+from protocol.errors import MalformedError
+from protocol.record import Bytes, Count, Digest, Key32, Name, Note, Record, kind_of
 from protocol.session import Consistency, LoggedEntry
+from protocol.signed import unverified_body
 
 CATCHUP_LABEL = "strongroom/catchup/v1"
 MAXIMUM_CHANGES = 8
@@ -24,6 +26,14 @@ class Catchup(Record, kind="catchup", limit_bytes=4096):
     agreement: Digest
     log_key: Key32
     head: Count
+
+
+def is_catchup(message: bytes) -> bool:
+    """Whether a signed message says that it is a `Catchup`, before anything about it is verified."""
+    try:
+        return kind_of(unverified_body(message), Catchup.LIMIT_BYTES)[0] == Catchup.KIND
+    except MalformedError:
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

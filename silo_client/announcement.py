@@ -109,7 +109,7 @@ def verify(
     checkpoint = Checkpoint.parse(announcement.checkpoint.encode())
     head = witness.follow(checkpoint, announcement.consistency)
     # 2
-    quorum.verify(checkpoint, witness.log_key)
+    quorum.verify(checkpoint, witness.log_keys.signer(checkpoint))
     # 3
     opened = _included(announcement.opened, checkpoint)
     entry = parse_entry(announcement.opened.entry)

@@ -227,6 +227,7 @@ class Courier:
         """Enrol, the first time or again. An open session goes on: the admission is what counts."""
         with self._enrolling:
             welcome = self._channel.hello(self._machine.hello())
+            self._catch_up(welcome)
             admitted = self._channel.enrol(self._machine.welcome(welcome))
             enrolled = self._machine.admitted(admitted)
             self._credential = enrolled.credential
@@ -238,6 +239,18 @@ class Courier:
                 facts={"boot_id": enrolled.boot_id.hex(), "expires": enrolled.credential.expires},
             )
         )
+
+    def _catch_up(self, welcome: bytes) -> None:
+        """Follow the log to the key that it has now, if this silo knows another."""
+        while (question := self._machine.catchup(welcome)) is not None:
+            try:
+                answer = self._channel.hello(question)
+            except RefusedError as error:
+                if error.refusal.code is RefusalCode.BUSY:
+                    raise
+                # No way leads there: `welcome` says what that means.
+                return
+            self._machine.caught_up(welcome, answer)
 
     def _lost(self, error: ChannelLostError) -> None:
         if self._stop.is_set():

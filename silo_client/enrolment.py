@@ -1,5 +1,7 @@
 """A silo's half of enrolment: what it asks, and everything that it checks before it believes an appliance.
 
+Where the log has another key than the one that the silo knows, it asks for the changes in between and follows them.
+
 Trusts its own copy of the agreement and what it remembers of the log. One `Dialog` is one attempt; its nonce and keys
 are made for it and die with it. Pure: messages in, messages out. `SiloMachine` calls it.
 """
@@ -12,6 +14,9 @@ from attestation.collect.errors import CollectError
 from attestation.collect.platform import Platform
 from audit.agreed import log_key_of
 from audit.entries import SiloAdmitted, parse_entry
+from audit.key_history import NOTHING, Followed, KeyChangeError, follow
+from audit.log_keys import LogKeys
+from audit.merkle import TreeHead
 from audit.note import Checkpoint
 from audit.proof import Receipt
 from audit.vouching import Voucher
@@ -32,7 +37,8 @@ from protocol.enrolment import (
     Welcome,
     seal_enrolment,
 )
-from protocol.errors import ProtocolError, RefusalCode, RefusedError, refuse
+from protocol.errors import MalformedError, ProtocolError, RefusalCode, RefusedError, refuse
+from protocol.key_history import CATCHUP_LABEL, Catchup, KeyChange, KeyHistory
 from protocol.keys import SEALING_SEED_BYTES, SealingKey, Secret, SigningKey
 from protocol.signed import open_message, sign_message, unverified_body
 from silo_client.channel import Credential
@@ -82,19 +88,62 @@ class _Asked(Secret):
 
 
 class Dialog:
-    """One enrolment: `hello`, then `welcome`, then `admitted`."""
+    """One enrolment: `hello`, then `catchup` and `caught_up` until there is nothing to ask, `welcome`, `admitted`."""
 
     def __init__(self, party: Party) -> None:
         self._party = party
         self._nonce = party.random(NONCE_BYTES)
         self._known_size = party.witness.known_size
         self._asked: _Asked | None = None
+        self._followed: Followed | None = None
+        self._changes: dict[int, KeyChange] = {}
 
     def hello(self) -> bytes:
         """The signed `Hello`."""
         party = self._party
         hello = Hello(silo=party.silo, agreement=party.agreement.digest, nonce=self._nonce)
         return sign_message(party.identity, HELLO_LABEL, hello.encode())
+
+    def catchup(self, message: bytes, now: int) -> bytes | None:
+        """What to ask before the `Welcome` is answered, if its log key is not the one that this silo knows.
+
+        None once nothing has to be asked (any more). Raises what `welcome` raises for checks 1 to 6.
+        """
+        party = self._party
+        try:
+            key = Welcome.parse(unverified_body(message)).keys.log_key
+        except MalformedError:
+            return None
+        if not party.witness.may_follow(key):
+            return None
+        self._appraised(message, now)
+        keys, head = self._known()
+        catchup = Catchup(
+            silo=party.silo, agreement=party.agreement.digest, log_key=keys.current.public, head=head.size
+        )
+        return sign_message(party.identity, CATCHUP_LABEL, catchup.encode())
+
+    def caught_up(self, message: bytes, answer: bytes) -> None:
+        """Follow the log to the key of the `Welcome` that was asked about; adopt it once it is reached.
+
+        Nothing is kept before the way is shown whole: every change by the key before it, and the last key by the
+        evidence that `catchup` appraised. Raises `LogBrokenError` (other-log), `MalformedError`.
+        """
+        party = self._party
+        welcome = Welcome.parse(unverified_body(message))
+        history = KeyHistory.parse(answer)
+        keys, head = self._known()
+        try:
+            followed = follow(history, agreement=party.agreement, keys=keys, head=head)
+        except KeyChangeError as error:
+            note = Checkpoint.parse(welcome.checkpoint.encode())
+            raise party.witness.refuse_keys(error, answer, note) from error
+        self._followed = followed
+        for change in history.changes:
+            self._changes[change.logged.index] = change
+        if followed.keys.current.public == welcome.keys.log:
+            party.witness.adopt(followed, self._changes.values())
+            self._known_size = followed.checkpoint.size
 
     def welcome(self, message: bytes, now: int) -> bytes:
         """Check the `Welcome` and answer with the sealed `Enrol`; nothing leaves before every check has passed.
@@ -105,9 +154,28 @@ class Dialog:
         4. it is signed by the key that it names                 `SignatureError`
         5. it answers our nonce                                  stale-nonce
         6. evidence vouches for all its keys, under our own copy of the agreement and our own nonce    evidence-…
-        7. its log key is the one that we have known             other-log (a second genesis)
+        7. its log key is the one that we have known             other-log (a second genesis), log-rolled-back (retired)
         8. its checkpoint is signed by that key, and not smaller than our head    log-rolled-back, log-forked
         """
+        party = self._party
+        welcome, appraised_at = self._appraised(message, now)
+        # 7
+        checkpoint = Checkpoint.parse(welcome.checkpoint.encode())
+        party.witness.require_log(welcome.keys.log_key, checkpoint)
+        # 8
+        log_key = log_key_of(party.agreement, welcome.keys.log_key)
+        party.witness.observe(checkpoint, log_key, at_least=self._known_size)
+        return self._request(welcome, appraised_at)
+
+    def _known(self) -> tuple[LogKeys, TreeHead]:
+        """The log's keys and its head, as far as they are known by now."""
+        if self._followed is not None:
+            return self._followed.keys, self._followed.checkpoint.head
+        head = self._party.state.head
+        return self._party.witness.log_keys, NOTHING if head is None else head.head
+
+    def _appraised(self, message: bytes, now: int) -> tuple[Welcome, int]:
+        """Checks 1 to 6 of `welcome`, and the unix time for which the evidence was appraised."""
         party = self._party
         # 1
         body = unverified_body(message)
@@ -137,13 +205,7 @@ class Dialog:
         report_data = welcome.expected_report_data(self._nonce)
         appraised_at = max(now, party.state.cosigned_at)
         appraise_appliance(welcome.evidence, party.agreement, report_data, appraised_at)
-        # 7
-        checkpoint = Checkpoint.parse(welcome.checkpoint.encode())
-        party.witness.require_log(welcome.keys.log_key, checkpoint)
-        # 8
-        log_key = log_key_of(party.agreement, welcome.keys.log_key)
-        party.witness.observe(checkpoint, log_key, at_least=self._known_size)
-        return self._request(welcome, appraised_at)
+        return welcome, appraised_at
 
     def admitted(self, message: bytes, now: int) -> Enrolled:
         """Check the `Admitted`, keep its receipt, and pin the log at the first enrolment.

@@ -1,8 +1,8 @@
 """A silo as a state machine: messages in, messages and steps out. No sockets, no threads, no clock of its own.
 
-    hello ─► welcome ─► admitted ─► join ─► handle … handle ─► the end
-      ▲                                │
-      └── the appliance restarted, or the admission nears its end
+    hello ─► (catchup ─► caught_up …) ─► welcome ─► admitted ─► join ─► handle … handle ─► the end
+      ▲                                                            │
+      └────── the appliance restarted, or the admission nears its end
 
 It makes every check that stands between the network and the user's code; what it returns was verified. What must
 survive is in `SiloState`; the appraised boot and the silo's keys for it live here, in memory, and die with the process.
@@ -172,6 +172,16 @@ class SiloMachine:
             self._dialog = Dialog(self._party)
             return self._dialog.hello()
 
+    def catchup(self, welcome: bytes) -> bytes | None:
+        """What to ask first, where `hello` goes, if the welcome is of the log under another key; else None."""
+        with self._lock:
+            return self._current_dialog().catchup(welcome, self._clock())
+
+    def caught_up(self, welcome: bytes, answer: bytes) -> None:
+        """Take the answer; raises what `Dialog.caught_up` lists."""
+        with self._lock, _unheeded("history of log keys"):
+            self._current_dialog().caught_up(welcome, answer)
+
     def welcome(self, message: bytes) -> bytes:
         """Appraise the appliance and ask to be admitted; raises what `Dialog.welcome` lists."""
         with self._lock:
@@ -240,8 +250,8 @@ class SiloMachine:
             answer = UploadAccepted.parse(message)
             if answer.entry is None or answer.receipt is None:
                 raise MalformedError("expected an entry and its receipt for an update, found none")
-            log_key = self._witness.log_key
             receipt = Receipt.parse(answer.receipt.encode())
+            log_key = self._witness.log_keys.signer(receipt.checkpoint)
             receipt.verify(answer.entry, log_key=log_key, quorum=None)
             entry = parse_entry(answer.entry)
             ours = (self.silo, update.upload_id, update.digest)

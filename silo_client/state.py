@@ -7,6 +7,7 @@ nothing names, which `SiloState.open` removes.
 
     change        crash before the JSON is replaced     after
     advance       the old head; cosigned nothing        the new head; the cosignature may not have left
+    adopt         the former log key; asks again        the new key, and the head under which it was handed over
     hold          no update; trains again               the update is sent again, the same bytes
     settle        pending; asks for its outcome again   c_i⁺ and parent committed, or rolled back; files removed later
 
@@ -17,6 +18,7 @@ as a witness, which is why the agreement's `faulty` counts silos that lost their
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
+from audit.log_keys import LogKeys
 from audit.note import Checkpoint
 from audit.store import NotFound, Store, StoreSource
 from audit.vouching import Voucher
@@ -38,6 +40,15 @@ class StoredFile(Record):
 
     name: Text
     digest: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownKey(Record):
+    """A log key that this silo knows, as `audit.log_keys.KeyInForce` has it."""
+
+    key: Key32
+    since: Count
+    handed_over: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +90,7 @@ class SealedUpdate(Record):
 class _Memory(Record, kind="silo-state"):
     silo: Name
     agreement: Digest
-    log_key: Key32 | None
+    log_keys: tuple[KnownKey, ...]
     head: Note | None
     cosigned_at: Count
     control_epoch: Count
@@ -133,8 +144,19 @@ class SiloState:
 
     @property
     def log_key(self) -> VerifyingKey | None:
-        """The key of the one log that this silo ever believed under this agreement."""
-        return None if self._memory.log_key is None else VerifyingKey(self._memory.log_key)
+        """The present key of the one log that this silo ever believed under this agreement."""
+        return VerifyingKey(self._memory.log_keys[-1].key) if self._memory.log_keys else None
+
+    def log_keys(self, origin: str) -> LogKeys | None:
+        """All keys of that log that this silo has known, the retired ones too; None before the first."""
+        keys: LogKeys | None = None
+        for known in self._memory.log_keys:
+            key = VerifyingKey(known.key)
+            if keys is None:
+                keys = LogKeys.first(origin, key, since=known.since)
+            else:
+                keys = keys.followed_by(key, since=known.since, handed_over=known.handed_over)
+        return keys
 
     @property
     def head(self) -> Checkpoint | None:
@@ -199,9 +221,20 @@ class SiloState:
 
     def pin(self, log_key: VerifyingKey) -> None:
         """Believe in this log and no other; only where none is known yet."""
-        if self._memory.log_key is not None:
+        if self._memory.log_keys:
             raise ValueError("a log is pinned already, and for ever")
-        self._replace(replace(self._memory, log_key=log_key.raw))
+        first = KnownKey(key=log_key.raw, since=0, handed_over=False)
+        self._replace(replace(self._memory, log_keys=(first,)))
+
+    def adopt(self, keys: LogKeys, head: Checkpoint) -> None:
+        """Follow the pinned log to the newest of `keys`, and to the `head` under which it took over; for good."""
+        known = tuple(
+            KnownKey(key=item.key.public, since=item.since, handed_over=item.handed_over) for item in keys.in_force
+        )
+        former = self._memory.log_keys
+        if not former or known[: len(former)] != former or len(known) == len(former):
+            raise ValueError("expected successors of the keys that are known")
+        self._replace(replace(self._memory, log_keys=known, head=_text(head)))
 
     def advance(self, head: Checkpoint, *, cosigned_at: int | None = None) -> None:
         """Take a newer head. Call it before a cosignature leaves, with its time."""
@@ -333,7 +366,7 @@ def _empty(agreement: bytes, silo: str) -> _Memory:
     return _Memory(
         silo=silo,
         agreement=agreement,
-        log_key=None,
+        log_keys=(),
         head=None,
         cosigned_at=0,
         control_epoch=0,

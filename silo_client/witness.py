@@ -1,25 +1,34 @@
 """The silo as a witness of the log (DESIGN §8): one log an agreement, never a smaller head, never a fork.
 
-It believes nothing but the log key that evidence vouched for and the head that it persisted itself. A checkpoint
-counts as newer only with a consistency proof from that head, and the new head is durable before a cosignature leaves.
-What does not fit stops the silo, and both notes are kept as files; where they convict (`silo_client.conviction`), a
-fraud proof beside them shows it to anybody. Pure but for the state's store.
+It believes nothing but the log key that evidence vouched for, its successors, and the head that it persisted itself. A
+checkpoint counts as newer only with a consistency proof from that head, and the new head is durable before a
+cosignature leaves. A retired key is believed in nothing that lies above the entry that retired it. What does not fit
+stops the silo, and both notes are kept as files; where they convict (`silo_client.conviction`), a fraud proof beside
+them shows it to anybody. Pure but for the state's store.
 
 Numbered checks, repeated below:
 
-1. the checkpoint is of the agreement's log and signed by the pinned key
+1. the checkpoint is of the agreement's log and signed by the key that signs its size
 2. it is not smaller than the head (log-rolled-back)
 3. at the head's size it has the head's root (log-forked)
 4. a larger one extends the head: its proof begins there and leads to both roots (log-forked)
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
-from audit.agreed import cosigner_of, log_key_of
+from audit.agreed import cosigner_of
+from audit.entries import parse_entry
+from audit.key_history import Followed, KeyChangeError
+from audit.log_keys import LogKeys
 from audit.merkle import EMPTY_ROOT, ProofError, TreeHead, verify_consistency
 from audit.note import Checkpoint, VerifierKey
+from audit.proof import Receipt
 from protocol.agreement import Agreement
+from protocol.agreement_toml import printable
 from protocol.errors import Refusal, RefusalCode, RefusedError
+from protocol.key_history import KeyChange
 from protocol.keys import SigningKey, VerifyingKey
 from protocol.session import Consistency, Cosigned, CosignRequest
 from silo_client.conviction import FILE, convicting
@@ -49,23 +58,66 @@ class Witness:
         self._passed: dict[int, Checkpoint] = {}
 
     @property
-    def log_key(self) -> VerifierKey:
-        """The pinned log's key; `ValueError` before the first enrolment."""
-        if self._state.log_key is None:
+    def log_keys(self) -> LogKeys:
+        """The pinned log's keys; `ValueError` before the first enrolment."""
+        keys = self._state.log_keys(self._agreement.log.origin)
+        if keys is None:
             raise ValueError("no log is pinned yet")
-        return log_key_of(self._agreement, self._state.log_key)
+        return keys
+
+    @property
+    def log_key(self) -> VerifierKey:
+        """The one that signs now."""
+        return self.log_keys.current
+
+    def may_follow(self, key: VerifyingKey) -> bool:
+        """Whether this may be the pinned log under a key that this silo has not heard of."""
+        pinned = self._state.log_key
+        return pinned is not None and pinned != key and self.log_keys.retired_at(key) is None
 
     def require_log(self, key: VerifyingKey, note: Checkpoint) -> None:
-        """Refuse a second log under the same agreement: a silo believes in one genesis, ever."""
+        """Refuse a retired key, and a second log under the same agreement: a silo believes in one genesis, ever."""
         pinned = self._state.log_key
         if pinned is None or pinned == key:
             return
+        retired = self.log_keys.retired_at(key)
+        if retired is not None:
+            raise self._broken(
+                RefusalCode.LOG_ROLLED_BACK,
+                expected=f"the log under the key {pinned}",
+                found=f"it signed with a key that was retired at entry {retired}",
+                remedy="the appliance runs on an older copy of its store: restore the newest one",
+                theirs=note,
+            )
         raise self._broken(
             RefusalCode.OTHER_LOG,
             expected=f"the log that this silo has known from the beginning, with the key {pinned}",
             found=f"a second genesis under the same agreement, with the key {key}",
             remedy="the appliance lost or hid its history: restore its store, or make a successor agreement",
             theirs=note,
+        )
+
+    def adopt(self, followed: Followed, changes: Iterable[KeyChange]) -> None:
+        """Follow the log to its newest key, which the caller has verified; the changes are kept as receipts."""
+        for change in changes:
+            receipt = Receipt(
+                index=change.logged.index,
+                proof=change.logged.hashes,
+                checkpoint=Checkpoint.parse(change.checkpoint.encode()),
+            )
+            name = f"{receipt.index:08d}-{parse_entry(change.logged.entry).KIND}"
+            self._state.keep_receipt(name, entry=change.logged.entry, receipt=receipt.encode())
+        self._state.adopt(followed.keys, bare(followed.checkpoint, followed.keys.current))
+
+    def refuse_keys(self, error: KeyChangeError, answer: bytes, note: Checkpoint) -> LogBrokenError:
+        """The log is under another key, and what is said about its history of keys does not show why."""
+        return self._broken(
+            RefusalCode.OTHER_LOG,
+            expected=f"the log whose key {self._state.log_key} this silo knows, or a key that it handed over to",
+            found=f"another key, and a history of keys that does not lead there ({printable(str(error))})",
+            remedy="the appliance shows another log: stop, and compare the kept notes with the other silos",
+            theirs=note,
+            files={"key-history.json": answer},
         )
 
     @property
@@ -80,7 +132,10 @@ class Witness:
         on, so that an honest answer can be older than the head is now, and never older than that.
         """
         # 1
-        checkpoint.verify(key)
+        if self._state.log_key is None:
+            checkpoint.verify(key)
+        else:
+            self.log_keys.verify(checkpoint)
         head = self._state.head
         if head is None:
             return
@@ -98,7 +153,7 @@ class Witness:
         An older one that this process has verified on the way here is fine, and leaves the head where it is.
         """
         # 1
-        checkpoint.verify(self.log_key)
+        self.log_keys.verify(checkpoint)
         head = self._state.head
         if head is not None and checkpoint.size <= head.size:
             self._require_known(checkpoint, head)
@@ -108,7 +163,7 @@ class Witness:
 
     def passed(self, checkpoint: Checkpoint) -> None:
         """Remember a followed checkpoint, so that messages that crossed it on the way are not taken for a fork."""
-        self._passed[checkpoint.size] = bare(checkpoint, self.log_key)
+        self._passed[checkpoint.size] = bare(checkpoint, self.log_keys.at(checkpoint.size))
 
     def cosign(self, request: CosignRequest, *, now: int) -> Cosigned:
         """Verify, persist the new head, and only then sign.
@@ -117,7 +172,7 @@ class Witness:
         """
         checkpoint = Checkpoint.parse(request.checkpoint.encode())
         # 1
-        checkpoint.verify(self.log_key)
+        self.log_keys.verify(checkpoint)
         head = self._state.head
         # 2. A witness signs nothing smaller than its head, not even what it signed before.
         if head is not None and checkpoint.size < head.size:
@@ -189,7 +244,7 @@ class Witness:
             remark=remark,
             theirs=theirs,
             ours=ours,
-            proof=proof,
+            files={} if proof is None else {FILE: proof},
         )
 
     def _broken(
@@ -202,14 +257,12 @@ class Witness:
         theirs: Checkpoint,
         remark: str = "",
         ours: Checkpoint | None = None,
-        proof: bytes | None = None,
+        files: Mapping[str, bytes] = MappingProxyType({}),
     ) -> LogBrokenError:
-        files = {"theirs.note": theirs.encode()}
+        files = {"theirs.note": theirs.encode(), **files}
         ours = ours or self._state.head
         if ours is not None:
             files["ours.note"] = ours.encode()
-        if proof is not None:
-            files[FILE] = proof
         evidence = self._state.keep_evidence(f"{code}-{theirs.size}-{theirs.root.hex()[:16]}", files)
         kept = f"kept in {evidence}; {remark}" if remark else f"kept in {evidence}"
         refusal = Refusal(code=code, expected=expected, found=found, remedy=f"{remedy} ({kept})")

@@ -155,7 +155,12 @@ class MemoryFederation:
         self.enclave = self.boot()
 
     def boot(
-        self, *, store: Store | None = None, measurement: bytes = MEASUREMENT, successor: Successor | None = None
+        self,
+        *,
+        store: Store | None = None,
+        measurement: bytes = MEASUREMENT,
+        successor: Successor | None = None,
+        rotate_log_key: bool = False,
     ) -> Enclave:
         """Start an enclave on the store; every session is gone. `successor`: end the log for it."""
         self.outbox.clear()
@@ -175,6 +180,7 @@ class MemoryFederation:
             ),
             predecessor=None if self.predecessor is None else LogFiles(self.predecessor),
             successor=successor,
+            rotate_log_key=rotate_log_key,
         )
         return self.enclave
 
@@ -200,8 +206,10 @@ class MemoryFederation:
         return self.silos[name]
 
     def enrol(self, silo: MemorySilo) -> None:
-        """Hello, Welcome, Enrol, Admitted, Join."""
+        """Hello, Welcome, Catchup where the log's key is a new one, Enrol, Admitted, Join."""
         welcome = self.enclave.hello(silo.machine.hello())
+        while (question := silo.machine.catchup(welcome)) is not None:
+            silo.machine.caught_up(welcome, self.enclave.hello(question))
         silo.machine.admitted(self.enclave.enrol(silo.machine.welcome(welcome)))
         self.enclave.receive(silo.name, silo.machine.join())
 

@@ -29,6 +29,7 @@ from protocol.enrolment import (
     parse_enrolment,
 )
 from protocol.errors import MalformedError, RefusalCode, RefusedError, SignatureError, refuse
+from protocol.key_history import CATCHUP_LABEL, Catchup
 from protocol.signed import open_message, sign_message, unverified_body
 
 _DAY_SECONDS = 86_400
@@ -101,6 +102,17 @@ class AdmissionDesk:
             raise mismatch(self._agreement.digest, hello.agreement)
         self._open_signed(hello.silo, HELLO_LABEL, message)
         return hello, self._boot.evidence_for(hello.nonce)
+
+    def catchup(self, message: bytes) -> Catchup:
+        """A named silo's question for the log's former keys; raises `RefusedError`."""
+        try:
+            catchup = Catchup.parse(unverified_body(message))
+        except MalformedError as error:
+            raise self._stranger(RefusalCode.MALFORMED, "a catchup", str(error)) from error
+        if catchup.agreement != self._agreement.digest:
+            raise mismatch(self._agreement.digest, catchup.agreement)
+        self._open_signed(catchup.silo, CATCHUP_LABEL, message)
+        return catchup
 
     def welcome(self, hello: Hello, evidence: Evidence) -> bytes:
         """Answer a `Hello`."""

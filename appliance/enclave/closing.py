@@ -69,8 +69,9 @@ class Closing:
 
     def forget(self, history: History, state: EnclaveState) -> None:
         """Delete bodies and states that nothing needs once the entry of a result is durable."""
-        genesis = history.genesis.state if history.genesis else b""
-        self._vault.forget_all_but(frozenset({genesis, history.state or b""}))
+        # The next start finds its log key in the state that the newest key entry names. A retired key is in none.
+        keyed = history.keyed.state if history.keyed else b""
+        self._vault.forget_all_but(frozenset({keyed, history.state or b""}))
         self._bodies.forget_all_but(state.model, state.control)
 
     def _publish(self, attempt: Attempt, state: EnclaveState) -> Result:

@@ -8,8 +8,10 @@ from collections.abc import Callable
 
 from audit.entries import Entry, parse_entry
 from audit.log import LogStoppedError, LogWriter
+from audit.note import Checkpoint
 from audit.replay import History
 from audit.store import StoreError
+from protocol.keys import SigningKey
 from protocol.session import Consistency, LoggedEntry
 
 
@@ -63,10 +65,13 @@ class Ledger:
         self._note_time(entry)
         self._staged.append(entry.encode())
 
-    def flush(self) -> None:
-        """Log what is staged as one batch under one new checkpoint; raises `LedgerFailure` if the store fails."""
+    def flush(self, *, successor: SigningKey | None = None) -> None:
+        """Log what is staged as one batch under one new checkpoint; raises `LedgerFailure` if the store fails.
+
+        `successor`: the log's key from this batch on, which its first entry names.
+        """
         try:
-            self._log.append(self._staged)
+            self._log.append(self._staged, successor=successor)
         except (StoreError, LogStoppedError) as error:
             raise LedgerFailure(f"the log could not be written: {error}") from error
         self._staged = []
@@ -87,6 +92,14 @@ class Ledger:
     def receipt(self, index: int) -> tuple[bytes, str]:
         """An entry's bytes and its `tlog-proof` under the newest checkpoint."""
         return self._log.entry(index), self._log.receipt(index).encode().decode()
+
+    def get_object(self, digest: bytes) -> bytes:
+        """A content-addressed object."""
+        return self._log.get_object(digest)
+
+    def first_checkpoint_above(self, index: int) -> Checkpoint:
+        """The first checkpoint that covers an entry."""
+        return self._log.first_checkpoint_above(index)
 
     def logged(self, index: int, size: int) -> LoggedEntry:
         """An entry with its inclusion proof in the tree of `size`."""

@@ -18,6 +18,7 @@ from appliance.enclave.attempt import Attempt
 from appliance.enclave.bodies import Bodies
 from appliance.enclave.boot import Boot
 from appliance.enclave.closing import Closing, Result
+from appliance.enclave.key_history import changes_since
 from appliance.enclave.ledger import Ledger
 from appliance.enclave.ports import Ports
 from appliance.enclave.release import Release
@@ -28,6 +29,7 @@ from audit.entries import ControlReset, LogClosed, RoundAbandoned, RoundCommitte
 from audit.replay import BELOW_MINIMUM_COHORT, Phase
 from protocol.agreement import Agreement
 from protocol.errors import RefusalCode, RefusedError, refuse
+from protocol.key_history import is_catchup
 from protocol.keys import SEALING_SEED_BYTES, SealingKey
 from protocol.layout import Layout
 from protocol.sealing import ByteSource
@@ -92,7 +94,11 @@ class Enclave:
     # What the gateway passes on
 
     def hello(self, message: bytes) -> bytes:
-        """Answer a silo's `Hello`; raises `RefusedError`."""
+        """Answer a silo's `Hello`, or its `Catchup`; raises `RefusedError`."""
+        if is_catchup(message):
+            catchup = self._desk.catchup(message)
+            with self._lock:
+                return changes_since(self._ledger, catchup).encode()
         try:
             hello, evidence = self._desk.asked(message)
         except CollectError as error:

@@ -46,6 +46,7 @@ class Settings:
     predecessor: Path | None
     successor: Path | None
     approvals: Path | None
+    rotate_log_key: bool
 
     @classmethod
     def parse(cls, arguments: list[str]) -> "Settings":
@@ -55,6 +56,7 @@ class Settings:
         parser.add_argument("--threads", type=int, required=True)
         for name in ("endorsements", "predecessor", "successor", "approvals"):
             parser.add_argument(f"--{name}", type=Path)
+        parser.add_argument("--rotate-log-key", action="store_true")
         return cls(**vars(parser.parse_args(arguments)))
 
 
@@ -163,6 +165,7 @@ def serve(settings: Settings) -> None:
             threads=settings.threads,
             predecessor=None if settings.predecessor is None else LogFiles.find(settings.predecessor),
             successor=_successor(settings),
+            rotate_log_key=settings.rotate_log_key,
         )
     except (StartRefusedError, StoreError, ProtocolError, OSError) as error:
         raise CannotStartError(str(error)) from error

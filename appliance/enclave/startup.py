@@ -1,8 +1,9 @@
 """Starting the enclave: from nothing, or from a store that holds a log.
 
-A store is believed only as far as it authenticates itself: leaf 0 names the sealed state that holds the log key, the
-log verifies under that key, its entries pass the transition table, the newest state that they name opens, and the
-bodies that it names are there. Whether the store is the *newest* one can't be known here; the silos know (DESIGN §8).
+A store is believed only as far as it authenticates itself: the newest entry that names a log key names the sealed state
+that holds it, the log verifies under that key and its predecessors, its entries pass the transition table, the newest
+state that they name opens, and the bodies that it names are there. Whether the store is the *newest* one can't be known
+here; the silos know (DESIGN §8).
 
 What a crash leaves, by the last write that was durable, and what the next start does:
 
@@ -12,6 +13,9 @@ What a crash leaves, by the last write that was durable, and what the next start
     round.committed          the same; the aggregate, if any, was never released
     new bodies, new state    the same; files that nothing names are deleted
     round.published          the round stands; the next one is opened once the quorum cosigns this boot
+    bodies and state of      files that nothing names; the former log key goes on, and the operator may ask again
+        a rotating start
+    key.rotated, started     the new log key goes on, whether or not the former process came to say so
 """
 
 from dataclasses import replace
@@ -22,16 +26,18 @@ from appliance.enclave.closing import Closing
 from appliance.enclave.ledger import Ledger
 from appliance.enclave.machine import Enclave
 from appliance.enclave.ports import Ports
+from appliance.enclave.rotation import rotate
 from appliance.enclave.sealed_state import EnclaveState, StateError, StateVault
 from appliance.enclave.succession import Successor, begin_after, end_for
 from attestation.collect.errors import CollectError, NoSealingKey
 from attestation.collect.platform import Platform
 from audit.divergence import DivergenceError
 from audit.entries import ApplianceStarted, LogGenesis, RoundAbandoned, parse_entry
+from audit.key_claims import claims_in
 from audit.log import LogWriter
 from audit.log_files import LogFiles
 from audit.replay import RESTART, History, Phase
-from audit.resources import holds_log, read_first_entry
+from audit.resources import holds_log, read_entries, read_first_entry
 from audit.store import Store, StoreError
 from protocol.agreement import Agreement
 from protocol.appraisal import appraise_appliance
@@ -57,10 +63,12 @@ def start(
     threads: int = 1,
     predecessor: LogFiles | None = None,
     successor: Successor | None = None,
+    rotate_log_key: bool = False,
 ) -> Enclave:
     """Boot an enclave. Raises `StartRefusedError`; `StoreError` if the store can't be written.
 
     `predecessor`: the log of the agreement that this one succeeds, for its genesis. `successor`: end this log.
+    `rotate_log_key`: a log that exists goes on under a new key.
     """
     if layout.digest != agreement.model.layout:
         raise StartRefusedError(
@@ -81,7 +89,7 @@ def start(
     )
     starter = _Starter(agreement, layout, store, platform, ports, vault, threads, predecessor, successor)
     try:
-        return starter.resume() if holds_log(store) else starter.genesis()
+        return starter.resume(rotates=rotate_log_key) if holds_log(store) else starter.genesis()
     except (StateError, BodyError, DivergenceError) as error:
         raise StartRefusedError(f"the store is damaged, or older than its own log: {error}") from error
     except CollectError as error:
@@ -159,8 +167,8 @@ class _Starter:
         ledger.stage(genesis)
         return self._started(boot, ledger, state)
 
-    def resume(self) -> Enclave:
-        """Go on with the store's log."""
+    def resume(self, *, rotates: bool) -> Enclave:
+        """Go on with the store's log, under a new key if it `rotates`."""
         genesis = parse_entry(read_first_entry(self._store))
         if not isinstance(genesis, LogGenesis):
             raise StartRefusedError(f"the store's log begins with {genesis.KIND}, not with log.genesis")
@@ -169,17 +177,45 @@ class _Starter:
                 f"the store belongs to agreement {format_digest(genesis.agreement)}, "
                 f"this appliance was given {format_digest(self._agreement.digest)}; one store holds one agreement"
             )
-        log_key = SigningKey(self._vault.load(genesis.state).log_seed)
-        if log_key.public.raw != genesis.keys.log:
-            raise StartRefusedError("the sealed state holds another log key than the log's first entry")
-        log = LogWriter.open(self._store, self._agreement.log.origin, log_key)
+        claims = claims_in(read_entries(self._store))
+        if claims.unreadable_from is not None:
+            raise StartRefusedError(
+                f"entry {claims.unreadable_from} changes the log's key in a way that this version does not know: start "
+                "the version that wrote it, or a later one"
+            )
+        keyed = claims.changes[-1][1] if claims.changes else genesis
+        log_key = SigningKey(self._vault.load(keyed.state).log_seed)
+        if log_key.public.raw != keyed.keys.log:
+            raise StartRefusedError(f"the sealed state holds another log key than the {keyed.KIND} that names it")
+        keys = claims.keys(self._agreement.log.origin, genesis.keys.log_key)
+        log = LogWriter.open(self._store, self._agreement.log.origin, log_key, keys=keys)
         history = History(self._agreement)
         ledger = Ledger.replay(log=log, history=history, clock=self._ports.clock)
-        state = self._vault.load(history.state or genesis.state)
+        if tuple(history.key_changes) != claims.changes:
+            raise StartRefusedError("the store changed while it was read: is another appliance at work on it?")
+        state = self._vault.load(history.state or keyed.state)
         if history.control is None:
             # A control.reset came after the state was sealed: c = 0 has no body.
             state = replace(state, control=None)
+        if rotates:
+            return self._rotated(self._bodies(log_key, bytes(32)), ledger, state)
         return self._started(self._begin(log_key), ledger, state)
+
+    def _rotated(self, former: Bodies, ledger: Ledger, state: EnclaveState) -> Enclave:
+        boot = self._begin(SigningKey(self._ports.random(32)))
+        state = rotate(
+            former=former,
+            bodies=self._bodies(boot.log_key, boot.boot_id),
+            boot=boot,
+            state=state,
+            evidence=self._own_evidence(boot, "rotation"),
+            layout=self._layout,
+            ledger=ledger,
+            vault=self._vault,
+        )
+        index, enclave = ledger.history.size - 1, self._started(boot, ledger, state, new_key=boot.log_key)
+        self._ports.event(f"log-key-rotated entry={index} key={boot.log_key.public}")
+        return enclave
 
     def _begin(self, log_key: SigningKey) -> Boot:
         return Boot.begin(
@@ -205,16 +241,22 @@ class _Starter:
             ) from error
         return evidence
 
-    def _started(self, boot: Boot, ledger: Ledger, state: EnclaveState) -> Enclave:
-        bodies = Bodies(
+    def _bodies(self, log_key: SigningKey, boot_id: bytes) -> Bodies:
+        return Bodies(
             store=self._store,
             layout=self._layout,
             agreement=self._agreement.digest,
             origin=self._agreement.log.origin,
-            boot_id=boot.boot_id,
-            log_key=boot.log_key,
+            boot_id=boot_id,
+            log_key=log_key,
             random=self._ports.random,
         )
+
+    def _started(
+        self, boot: Boot, ledger: Ledger, state: EnclaveState, *, new_key: SigningKey | None = None
+    ) -> Enclave:
+        """The boot's entries in one batch, with which the log passes to a `new_key`, if there is one."""
+        bodies = self._bodies(boot.log_key, boot.boot_id)
         for kind, body in ((BlobKind.MODEL, state.model), (BlobKind.CONTROL, state.control)):
             if body is not None:
                 bodies.open(kind, body)
@@ -236,7 +278,7 @@ class _Starter:
             )
         if self._successor is not None:
             end_for(self._successor, self._agreement, boot.boot_id, ledger)
-        ledger.flush()
+        ledger.flush(successor=new_key)
         closing = Closing(
             agreement=self._agreement,
             layout=self._layout,

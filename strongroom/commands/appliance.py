@@ -33,6 +33,9 @@ def command() -> None:
 @command.command(short_help="Run an appliance until told to stop.")
 @_CONFIG
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object each time that the appliance is ready.")
+@click.option(
+    "--rotate-log-key", is_flag=True, help="Go on with the log under a new key, to which the present one hands over."
+)
 @click.option("--successor", type=_FILE, help="End this federation for another agreement; needs --approvals.")
 @click.option(
     "--approvals",
@@ -40,10 +43,19 @@ def command() -> None:
     help="A folder of the silos' NAME.approval files for the successor.",
 )
 @click.pass_context
-def serve(context: click.Context, file: Path, successor: Path | None, approvals: Path | None, *, as_json: bool) -> None:
+def serve(
+    context: click.Context,
+    file: Path,
+    successor: Path | None,
+    approvals: Path | None,
+    *,
+    as_json: bool,
+    rotate_log_key: bool,
+) -> None:
     """Run an appliance until SIGTERM or Ctrl-C, and start again what dies.
 
-    With --successor the log ends: silos cosign that, get the last model, and go on under the other agreement.
+    With --rotate-log-key its first boot retires the log's key for good; silos follow to the new one by themselves. With
+    --successor the log ends: silos cosign that, get the last model, and go on under the other agreement.
 
     Exits with 0 when told to stop, 2 if its files, ports or store can't be used, 3 if the enclave refuses to start
     (another agreement, a damaged or older store), 4 if a process keeps failing.
@@ -64,7 +76,7 @@ def serve(context: click.Context, file: Path, successor: Path | None, approvals:
 
     output = Output(ready=say_ready, line=lambda line: click.echo(line, err=True))
     try:
-        ended = Supervisor(config, output, handover).run()
+        ended = Supervisor(config, output, handover, rotate_log_key=rotate_log_key).run()
     except StoreUnusableError as error:
         raise Failure(str(error)) from error
     if ended is not Exit.ASKED:

@@ -13,7 +13,7 @@ import click
 
 from attestation.reference_values import ReferenceValues
 from attestation.tee import Tee
-from audit.agreed import log_key_of, quorum_of
+from audit.agreed import quorum_of
 from audit.entries import Entry, parse_entry
 from audit.proof import Receipt
 from audit.store import DirectoryStore
@@ -165,7 +165,7 @@ def head(file: Path) -> None:
 @_CONFIG
 @_JSON
 def receipts(file: Path, *, as_json: bool) -> None:
-    """List the receipts: entries of the log with their proofs, each verified under the log key that this silo pinned.
+    """List the receipts: entries of the log with their proofs, each verified under the log key of its time.
 
     The files (`….entry.json` and `….tlog-proof`) are in the state folder. Exits with 3 if one does not verify.
     """
@@ -223,9 +223,10 @@ def _state(config: SiloConfig, agreement: Agreement) -> SiloState:
 def _receipt(state: SiloState, agreement: Agreement, name: str) -> dict[str, object]:
     data, proof = state.read_receipt(name)
     receipt, entry = Receipt.parse(proof), parse_entry(data)
-    if state.log_key is None:
+    keys = state.log_keys(agreement.log.origin)
+    if keys is None:
         raise Refused(f"{name}: expected a pinned log key to verify it under, found none")
-    log_key = log_key_of(agreement, state.log_key)
+    log_key = keys.signer(receipt.checkpoint)
     receipt.verify(data, log_key=log_key, quorum=None)
     votes = quorum_of(agreement).count(receipt.checkpoint, log_key)
     return {
