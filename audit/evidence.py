@@ -18,7 +18,16 @@ from collections.abc import Callable
 from attestation import Tee
 from audit.divergence import DivergenceError
 from audit.doubts import Doubts
-from audit.entries import ApplianceStarted, Entry, LogGenesis, LogSuperseded, SiloAdmitted, SiloRefused
+from audit.entries import (
+    ApplianceStarted,
+    Entry,
+    KeyRotated,
+    LogGenesis,
+    LogRecovered,
+    LogSuperseded,
+    SiloAdmitted,
+    SiloRefused,
+)
 from audit.findings import Findings
 from audit.named_objects import NamedObjects
 from audit.replay import History
@@ -71,6 +80,10 @@ class EvidenceAgain:
             self._requests.clear()
             self._challenges.clear()
             self._appliance(index, entry, "boot")
+        elif isinstance(entry, KeyRotated):
+            self._appliance(index, entry, "rotation")
+        elif isinstance(entry, LogRecovered):
+            self._appliance(index, entry, "recovery")
         elif isinstance(entry, SiloAdmitted):
             self._admitted(index, entry, history)
         elif isinstance(entry, SiloRefused):
@@ -91,7 +104,9 @@ class EvidenceAgain:
         except ProtocolError as error:
             raise DivergenceError(index, entry.KIND, printable(str(error))) from error
 
-    def _appliance(self, index: int, entry: LogGenesis | ApplianceStarted, purpose: str) -> bool:
+    def _appliance(
+        self, index: int, entry: LogGenesis | ApplianceStarted | KeyRotated | LogRecovered, purpose: str
+    ) -> bool:
         data = self._objects.get(entry.evidence, "the appliance's evidence", entry=index, kind=entry.KIND)
         if data is None:
             return False

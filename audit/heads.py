@@ -1,17 +1,17 @@
 """Every checkpoint that the store holds: signed by the log, cosigned by nobody but the agreement's silos and witnesses.
 
-Trusts the log's key, which evidence vouched for by then, and the silos' and the witnesses' keys, which are the
-agreement's.
-Called by the audit.
+Trusts the log's first key, which evidence vouched for by then, the changes that entries claim (`audit.key_changes` has
+them shown), and the silos' and the witnesses' keys, which are the agreement's. Called by the audit.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from audit.agreed import log_key_of, quorum_of
+from audit.agreed import quorum_of
 from audit.findings import Findings
 from audit.inventory import Inventory
 from audit.log_files import LogFiles
+from audit.log_keys import LogKeys
 from audit.note import MAXIMUM_NOTE_BYTES, Checkpoint, VerifierKey
 from audit.quorum import Quorum, Tally
 from audit.report import Line
@@ -20,7 +20,6 @@ from audit.store import NotFound, StoreError
 from protocol.agreement import Agreement
 from protocol.agreement_toml import printable
 from protocol.errors import MalformedError, SignatureError
-from protocol.keys import VerifyingKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +50,16 @@ class Heads:
         self._files = files
         self._notes = frozenset(inventory.notes)
         self._has_newest = inventory.has_checkpoint
+        leaves = (tile for tile in inventory.tiles if tile.level in (None, 0))
+        self._stored_to = max((tile.start + tile.width for tile in leaves), default=0)
         self._agreement = agreement
         self._kept = kept
         self._findings = findings
         self._quorum = quorum_of(agreement)
-        self._log_key: VerifierKey | None = None
+        self._keys: LogKeys | None = None
+        self._keys_known_to = 0
         self._known: dict[str, bytes] = {}
+        self._last: dict[int, tuple[VerifierKey, ...]] = {}
         self._newest_file = self._read(CHECKPOINT) if self._has_newest else None
         self._newest_bytes = self._bytes()
         newest = [] if self._newest_file is None else [self._newest_file.size]
@@ -67,11 +70,15 @@ class Heads:
         """Who has to cosign before a release."""
         return self._quorum
 
-    def believe(self, log_key: VerifyingKey) -> None:
-        """Take the log's key, which evidence vouches for: before `newest` and `at`."""
-        self._log_key = log_key_of(self._agreement, log_key)
-        keys = (self._log_key, *self._quorum.keys)
-        self._known = {key.name: key.key_id for key in keys}
+    def believe(self, keys: LogKeys, *, known_to: int) -> None:
+        """Take the log's keys, as its first `known_to` entries claim them: before `newest` and `at`."""
+        self._keys, self._keys_known_to = keys, known_to
+        self._known = {key.name: key.key_id for key in self._quorum.keys}
+        sizes = sorted({*self.sizes, *(checkpoint.size for checkpoint in self._kept.values())})
+        for index, former, _ in keys.handovers:
+            # The last that a key signs is the first checkpoint above the entry that retires it.
+            first = next((size for size in sizes if size > index), 0)
+            self._last[first] = (*self._last.get(first, ()), former)
 
     def require_signed(self, checkpoint: Checkpoint) -> None:
         """Raise `SignatureError` unless the log signed this checkpoint, whoever else did."""
@@ -142,25 +149,44 @@ class Heads:
             yield CHECKPOINT, self._newest_file
 
     def _verify(self, name: str, checkpoint: Checkpoint) -> Head | None:
-        if self._log_key is None:
+        if self._keys is None:
             raise ValueError("no log key is believed yet")
         try:
-            checkpoint.verify(self._log_key)
-            votes = self._quorum.count(checkpoint, self._log_key)
+            log_key = self._keys.verify(checkpoint)
+            votes = self._quorum.count(checkpoint, log_key)
         except SignatureError as error:
-            self._findings.damaged(Line.TRUST, name, printable(str(error)))
+            if not self._may_have_another_key(checkpoint):
+                self._findings.damaged(Line.TRUST, name, printable(str(error)))
+                return None
+            problem = f"signed by a key that an entry after the first {self._keys_known_to}, which are all that can be"
+            self._findings.uncheckable(Line.TRUST, f"{problem} read here, must name", resource=name)
             return None
+        retired = {(key.name, key.key_id): index for key, index in self._keys.retired_below(checkpoint.size)}
+        signers = {(key.name, key.key_id) for key in (log_key, *self._last.get(checkpoint.size, ()))}
+        known = {*self._known.values(), log_key.key_id}
         for signature in checkpoint.note.signatures:
-            if self._known.get(signature.name) == signature.key_id:
+            if self._known.get(signature.name) == signature.key_id or signature.signer in signers:
                 continue
             shown = printable(signature.name)
-            if signature.name in self._known or signature.key_id in self._known.values():
+            if signature.signer in retired:
+                problem = f"also signed with a key that was retired at entry {retired[signature.signer]}"
+                self._findings.damaged(Line.TRUST, name, problem)
+            elif signature.name in (*self._known, log_key.name) or signature.key_id in known:
                 problem = f"a signature by {shown}: the name of one key and the id of another"
                 self._findings.damaged(Line.TRUST, name, problem)
             else:
                 problem = f"a signature by {shown}, whom the agreement does not name, was not checked"
                 self._findings.uncheckable(Line.TRUST, problem, resource=name)
         return Head(name=name, checkpoint=checkpoint, votes=votes)
+
+    def _may_have_another_key(self, checkpoint: Checkpoint) -> bool:
+        """Whether the log may have signed this under a key that an entry names which is stored, and can't be read."""
+        if self._keys is None or not self._keys_known_to < checkpoint.size <= self._stored_to:
+            return False
+        origin = self._agreement.log.origin
+        known = {item.key.key_id for item in self._keys.in_force}
+        ids = [signature.key_id for signature in checkpoint.note.signatures if signature.name == origin]
+        return checkpoint.origin == origin and bool(ids) and known.isdisjoint(ids)
 
     def _read(self, name: str) -> Checkpoint | None:
         try:

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from audit.entries import KeyRotated, LogRecovered, UnknownEntryError, parse_entry
-from audit.log_keys import LogKeys
+from audit.log_keys import KeyInForce, LogKeys
+from audit.note import VerifierKey
 from protocol.errors import MalformedError
 from protocol.keys import VerifyingKey
 
@@ -20,31 +21,37 @@ _MARKS = (b'"kind":"key.rotated"', b'"kind":"log.recovered"')
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
-    """What the entries claim. `unreadable_from`: the first change that this reader can't read, which ends the list."""
+    """What the first `size` entries claim. `unreadable`: the next one is a change that this reader does not know."""
 
     changes: tuple[tuple[int, KeyRotated | LogRecovered], ...]
-    unreadable_from: int | None = None
+    size: int
+    unreadable: bool = False
 
     def keys(self, origin: str, first: VerifyingKey) -> LogKeys:
-        """The log's keys if all of this is true; raises `MalformedError` if it can't be."""
-        keys = LogKeys.first(origin, first)
-        for index, entry in self.changes:
-            keys = keys.after(index, entry)
-        return keys
+        """The log's keys if all of this is true, which is not judged here: a key may come back, say."""
+        named = ((index, entry.keys.log_key, isinstance(entry, KeyRotated)) for index, entry in self.changes)
+        return LogKeys(
+            in_force=tuple(
+                KeyInForce(key=VerifierKey.of_log(origin, key), since=index, handed_over=rotated)
+                for index, key, rotated in ((0, first, False), *named)
+            )
+        )
 
 
 def claims_in(entries: Iterable[bytes]) -> Claims:
-    """Look through a log's entries, all of them and in order. What is malformed claims nothing."""
+    """Look through a log's entries, from the first on. What is malformed claims nothing."""
     changes: list[tuple[int, KeyRotated | LogRecovered]] = []
+    size = 0
     for index, data in enumerate(entries):
+        size = index + 1
         if not any(mark in data for mark in _MARKS):
             continue
         try:
             entry = parse_entry(data)
         except UnknownEntryError:
-            return Claims(changes=tuple(changes), unreadable_from=index)
+            return Claims(changes=tuple(changes), size=index, unreadable=True)
         except MalformedError:
             continue
         if isinstance(entry, KeyRotated | LogRecovered):
             changes.append((index, entry))
-    return Claims(changes=tuple(changes))
+    return Claims(changes=tuple(changes), size=size)

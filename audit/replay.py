@@ -120,6 +120,7 @@ class History:
         # The newest entry that named a log key, and the index of each that replaced one.
         self.keyed: LogGenesis | KeyRotated | LogRecovered | None = None
         self.key_changes: list[tuple[int, KeyRotated | LogRecovered]] = []
+        self._former_keys: set[bytes] = set()
         self._before_rekeying = Phase.EMPTY
         self.admitted: dict[str, SiloAdmitted] = {}
         self.published_rounds = 0
@@ -220,12 +221,13 @@ class History:
     def _check_rekeyed(self, entry: KeyRotated | LogRecovered) -> None:
         self._require(entry, "agreement", self.agreement.digest, entry.agreement)
         self._require(entry, "previous log key", self.log_key, entry.previous)
-        if entry.keys.log in self._former_keys():
+        if entry.keys.log == self.log_key or entry.keys.log in self._former_keys:
             raise self._diverges(entry, "log key: expected a new one, found one used before")
         if entry.boot_id in self.boots:
             raise self._diverges(entry, "boot id: expected a new one, found one used before")
 
     def _take_rekeyed(self, entry: KeyRotated | LogRecovered) -> None:
+        self._former_keys.add(entry.previous)
         self.keyed, self.state = entry, entry.state
         self.key_changes.append((self.size, entry))
         self._before_rekeying, self.phase = self.phase, Phase.REKEYED
@@ -266,10 +268,6 @@ class History:
         if phase in (Phase.COLLECTING, Phase.COMMITTED):
             phase = Phase.INTERRUPTED
         self.phase = Phase.IDLE if phase is Phase.CREATED else phase
-
-    def _former_keys(self) -> set[bytes]:
-        former = {entry.previous for _, entry in self.key_changes}
-        return former if self.log_key is None else former | {self.log_key}
 
     # silo.admitted, silo.refused
 

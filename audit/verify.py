@@ -6,9 +6,9 @@ Pure but for reading the files. Trusts the auditor's own copy of the agreement, 
 
 1. AGREEMENT   the agreement parses (by whom `verify` is called) and the log is of this agreement
 2. FILES       every file is accounted for, and every tile is what the entries make, byte for byte
-3. TRUST       the evidence in leaf 0 vouches for the log key; every checkpoint is signed by it, is of this log and this
-               tree, and cosigned by nobody but the agreement's silos and witnesses; what silos kept is in it
-               (`audit.receipts`)
+3. TRUST       the evidence in leaf 0 vouches for the log key, and each key for the next; every checkpoint is signed by
+               the key of its size, is of this log and this tree, and cosigned by nobody but the agreement's silos and
+               witnesses; what silos kept is in it (`audit.receipts`)
 4. ENTRIES     every entry parses, follows from the ones before (`audit.replay`), and no time runs backwards
 5. EVIDENCE    every boot and every admission holds up again; refusals of named silos have true reasons
 6. RELEASES    no attempt was answered before a quorum had cosigned what it rests on
@@ -44,7 +44,11 @@ from audit.findings import Findings
 from audit.heads import Head, Heads
 from audit.inventory import Inventory
 from audit.kept import Kept
+from audit.key_changes import KeyChanges
+from audit.key_claims import claims_in
+from audit.key_history import no_recovery
 from audit.log_files import LogFiles
+from audit.merkle import TreeHead
 from audit.named_objects import NamedObjects
 from audit.not_checked import not_checked
 from audit.note import Checkpoint
@@ -137,6 +141,7 @@ class _Audit:
         self._reached: set[Line] = set()
         self._newest: Head | None = None
         self._leaf_0 = b""
+        self._keys: KeyChanges | None = None
 
     def run(self) -> AuditReport:
         self._account_for_names()
@@ -147,7 +152,7 @@ class _Audit:
         else:
             log_key = self._believe(sizes[-1])
             if log_key is not None:
-                self._heads.believe(log_key)
+                self._follow_keys(log_key, sizes[-1])
                 self._newest = self._heads.newest()
                 if self._newest is not None:
                     self._walk(self._newest)
@@ -194,6 +199,24 @@ class _Audit:
                 self._findings.damaged(Line.FILES, bundle, f"entry 0 is not the one that {other} stands for")
         return key
 
+    def _follow_keys(self, first: VerifyingKey, size: int) -> None:
+        """Look for the changes of the key that the entries claim, so that checkpoints can be read under it."""
+        # What it can't read, the walk will note.
+        walk = TreeWalk(files=self._files, inventory=self._inventory, size=size, heads=(), findings=Findings())
+        claims = claims_in(walk.glance())
+        self._keys = KeyChanges(
+            agreement=self._agreement,
+            first=first,
+            claims=claims,
+            verify_grants=no_recovery,
+            objects=self._objects,
+            findings=self._findings,
+        )
+        if claims.unreadable:
+            problem = "changes the log's key in a way that this reader does not know; nothing from here on was replayed"
+            self._findings.uncheckable(Line.ENTRIES, problem, entry=claims.size)
+        self._heads.believe(self._keys.keys, known_to=claims.size)
+
     def _vouched_for(self, leaf: bytes) -> VerifyingKey | None:
         """The log key of a genesis of this agreement whose evidence is accepted; None if it could not be checked."""
         self._line = Line.TRUST
@@ -226,7 +249,7 @@ class _Audit:
             self._take_heads(walk)
             self._receipts.leaf(index, entry)
             if self._replaying:
-                self._replaying = self._take_entry(index, entry)
+                self._replaying = self._take_entry(index, entry, walk.edge.head)
             if index % _PROGRESS_EVERY == 0:
                 self._progress(index, size)
         if walk.complete:
@@ -254,11 +277,16 @@ class _Audit:
         """3: every checkpoint of the tree's present size."""
         size = walk.edge.size
         self._receipts.checkpoints(walk.edge)
-        for head in self._heads.at(size):
-            if walk.holds(head.checkpoint.head, head.name):
-                self._releases.checkpoint(size, head.votes)
+        held = [head for head in self._heads.at(size) if walk.holds(head.checkpoint.head, head.name)]
+        for head in held:
+            self._releases.checkpoint(size, head.votes)
+        if self._replaying and self._keys is not None:
+            try:
+                self._keys.checkpoint(held)
+            except DivergenceError as error:
+                self._line, self._divergence, self._replaying = Line.TRUST, error, False
 
-    def _take_entry(self, index: int, data: bytes) -> bool:
+    def _take_entry(self, index: int, data: bytes, before: Callable[[], TreeHead]) -> bool:
         """4 to 6: whether the replay goes on."""
         try:
             self._line = Line.TRUST
@@ -269,6 +297,9 @@ class _Audit:
             self._history.apply(entry)
             self._line = Line.EVIDENCE
             self._evidence.check(index, entry, self._history)
+            self._line = Line.TRUST
+            if self._keys is not None:
+                self._keys.entry(index, entry, before)
             self._line = Line.RELEASES
             self._releases.entry(index, entry, self._history)
             self._receipts.follow(index, entry)

@@ -122,6 +122,8 @@ class Batch:
 
     entries: tuple[Entry | bytes, ...]
     cosigners: tuple[str, ...] = ()
+    successor: str | None = None
+    """The log key from this batch on, which its first entry names."""
 
 
 @dataclass
@@ -149,10 +151,10 @@ class Recorder:
         self.time += 1
         return self.time
 
-    def batch(self, *entries: Entry, cosigners: Iterable[str] = ()) -> None:
+    def batch(self, *entries: Entry, cosigners: Iterable[str] = (), successor: str | None = None) -> None:
         for entry in entries:
             self.history.apply(entry)
-        self.batches.append(Batch(entries, tuple(cosigners)))
+        self.batches.append(Batch(entries, tuple(cosigners), successor))
 
     def unattended_evidence(self, purpose: str, boot: Boot, platform: SimulatedPlatform = PLATFORM) -> bytes:
         report_data = boot.keys.unattended_report_data(
@@ -384,7 +386,8 @@ def written(agreement: Agreement, batches: Iterable[Batch], objects: Iterable[by
         writer.put_object(data)
     for batch in batches:
         leaves = [entry if isinstance(entry, bytes) else entry.encode() for entry in batch.entries]
-        checkpoint = writer.append(leaves)
+        successor = None if batch.successor is None else log_key(batch.successor)
+        checkpoint = writer.append(leaves, successor=successor)
         if batch.cosigners:
             names = [(silo, f"{agreement.log.origin}/{silo}") for silo in batch.cosigners]
             lines = [checkpoint.cosign(name, identity(silo), time=START).encode() for silo, name in names]

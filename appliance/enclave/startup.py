@@ -178,9 +178,9 @@ class _Starter:
                 f"this appliance was given {format_digest(self._agreement.digest)}; one store holds one agreement"
             )
         claims = claims_in(read_entries(self._store))
-        if claims.unreadable_from is not None:
+        if claims.unreadable:
             raise StartRefusedError(
-                f"entry {claims.unreadable_from} changes the log's key in a way that this version does not know: start "
+                f"entry {claims.size} changes the log's key in a way that this version does not know: start "
                 "the version that wrote it, or a later one"
             )
         keyed = claims.changes[-1][1] if claims.changes else genesis

@@ -1,10 +1,8 @@
 """The log key is rotated in the middle of a federation: real enclave, real silo machines, in memory."""
 
-import pytest
 import torch
 from memory_federation import MemoryFederation
 
-from audit.log import LogReader
 from silo_client.bodies import read_control
 
 
