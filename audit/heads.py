@@ -12,7 +12,7 @@ from audit.findings import Findings
 from audit.inventory import Inventory
 from audit.log_files import LogFiles
 from audit.log_keys import LogKeys
-from audit.note import MAXIMUM_NOTE_BYTES, Checkpoint, VerifierKey
+from audit.note import MAXIMUM_NOTE_BYTES, Checkpoint, NoteSignature, VerifierKey
 from audit.quorum import Quorum, Tally
 from audit.report import Line
 from audit.resources import CHECKPOINT, checkpoint_name
@@ -155,11 +155,12 @@ class Heads:
             log_key = self._keys.verify(checkpoint)
             votes = self._quorum.count(checkpoint, log_key)
         except SignatureError as error:
-            if not self._may_have_another_key(checkpoint):
+            # Not by the key of its size: is it one that an entry names which is stored, and can't be read?
+            log_lines = [line for line in checkpoint.note.signatures if line.name == self._agreement.log.origin]
+            if log_lines and all(self._may_be_unknown(checkpoint.size, line) for line in log_lines):
+                self._findings.uncheckable(Line.TRUST, self._signed_by_another, resource=name)
+            else:
                 self._findings.damaged(Line.TRUST, name, printable(str(error)))
-                return None
-            problem = f"signed by a key that an entry after the first {self._keys_known_to}, which are all that can be"
-            self._findings.uncheckable(Line.TRUST, f"{problem} read here, must name", resource=name)
             return None
         retired = {(key.name, key.key_id): index for key, index in self._keys.retired_below(checkpoint.size)}
         signers = {(key.name, key.key_id) for key in (log_key, *self._last.get(checkpoint.size, ()))}
@@ -171,6 +172,8 @@ class Heads:
             if signature.signer in retired:
                 problem = f"also signed with a key that was retired at entry {retired[signature.signer]}"
                 self._findings.damaged(Line.TRUST, name, problem)
+            elif signature.name == log_key.name and self._may_be_unknown(checkpoint.size, signature):
+                self._findings.uncheckable(Line.TRUST, self._signed_by_another, resource=name)
             elif signature.name in (*self._known, log_key.name) or signature.key_id in known:
                 problem = f"a signature by {shown}: the name of one key and the id of another"
                 self._findings.damaged(Line.TRUST, name, problem)
@@ -179,14 +182,15 @@ class Heads:
                 self._findings.uncheckable(Line.TRUST, problem, resource=name)
         return Head(name=name, checkpoint=checkpoint, votes=votes)
 
-    def _may_have_another_key(self, checkpoint: Checkpoint) -> bool:
-        """Whether the log may have signed this under a key that an entry names which is stored, and can't be read."""
-        if self._keys is None or not self._keys_known_to < checkpoint.size <= self._stored_to:
+    def _may_be_unknown(self, size: int, line: NoteSignature) -> bool:
+        """Whether a line by the log may be under a key that an entry names which is stored, and can't be read."""
+        if self._keys is None or not self._keys_known_to < size <= self._stored_to:
             return False
-        origin = self._agreement.log.origin
-        known = {item.key.key_id for item in self._keys.in_force}
-        ids = [signature.key_id for signature in checkpoint.note.signatures if signature.name == origin]
-        return checkpoint.origin == origin and bool(ids) and known.isdisjoint(ids)
+        return all(item.key.key_id != line.key_id for item in self._keys.in_force)
+
+    @property
+    def _signed_by_another(self) -> str:
+        return f"signed by a key that must be named after the {self._keys_known_to} entries that can be read here"
 
     def _read(self, name: str) -> Checkpoint | None:
         try:

@@ -76,10 +76,13 @@ class TreeWalk:
         self.complete = True
 
     def glance(self) -> Iterator[bytes]:
-        """All entries in order, hashed and compared with nothing; ends early where a bundle can't be read."""
+        """All entries in order, hashed and compared with nothing; ends early, with what an older and narrower bundle
+        holds, where one can't be read.
+        """
         for bundle in entry_bundles(self._size):
             found = self._read_bundle(bundle)
             if found is None:
+                yield from self._read_widest(bundle.index) or ()
                 return
             yield from found
 
@@ -97,8 +100,7 @@ class TreeWalk:
         """Leaf 0, before anything is known of the log, and the bundle that holds it; None if none is to be read."""
         bundle = self._bundle_of(0)
         if bundle not in self._stored:
-            widths = [tile.width for tile in self._stored if tile.level is None and tile.index == 0]
-            bundle = Tile(level=None, index=0, width=max(widths, default=bundle.width))
+            bundle = self._widest(0) or bundle
         found = self._read_bundle(bundle)
         return None if not found else (tile_name(bundle), found[0])
 
@@ -214,6 +216,15 @@ class TreeWalk:
         start = index // TILE_WIDTH
         bundle = Tile(level=None, index=start, width=min(TILE_WIDTH, self._size - start * TILE_WIDTH))
         return bundle if bundle in self._stored else bundle.full
+
+    def _widest(self, index: int) -> Tile | None:
+        """The widest stored bundle at a place, of whatever size it is."""
+        widths = [tile.width for tile in self._stored if tile.level is None and tile.index == index]
+        return Tile(level=None, index=index, width=max(widths)) if widths else None
+
+    def _read_widest(self, index: int) -> list[bytes] | None:
+        bundle = self._widest(index)
+        return None if bundle is None else self._read_bundle(bundle)
 
     def _read_bundle(self, bundle: Tile) -> list[bytes] | None:
         source = bundle if bundle in self._stored or bundle.full not in self._stored else bundle.full
