@@ -34,7 +34,13 @@ class Run:
         monkeypatch.setattr(child, "_FIRST_PAUSE_SECONDS", 0.01)
         monkeypatch.setattr(sys, "executable", str(folder / "python"))
 
-    def __call__(self, *, enclave: str = f"{ENCLAVE_UP}; {SERVE}", gateway: str = f"{GATEWAY_UP}; {SERVE}") -> Exit:
+    def __call__(
+        self,
+        *,
+        enclave: str = f"{ENCLAVE_UP}; {SERVE}",
+        gateway: str = f"{GATEWAY_UP}; {SERVE}",
+        rotate_log_key: bool = False,
+    ) -> Exit:
         """`enclave`, `gateway`: shell commands; `$*` are the arguments."""
         script = self.folder / "python"
         script.write_text(
@@ -53,7 +59,8 @@ class Run:
             users=DEFAULT_USERS,
             witnesses=(),
         )
-        return Supervisor(config, Output(ready=self._ready, line=self.lines.append)).run()
+        output = Output(ready=self._ready, line=self.lines.append)
+        return Supervisor(config, output, rotate_log_key=rotate_log_key).run()
 
     def _ready(self, ready: Ready) -> None:
         self.ready.append(ready)
@@ -103,6 +110,19 @@ def test_a_child_that_died_is_started_again_and_counted(run: Run) -> None:
     assert "--enrolment=h:0" in asked[0]
     assert "--enrolment=h:1" in asked[1]  # Where silos found it: a free port was chosen once.
     assert any("event=restart child=gateway count=1" in line for line in run.lines)
+
+
+def test_a_log_key_is_rotated_once_however_often_the_enclave_is_started(run: Run) -> None:
+    """Until a boot has said that it serves: one that died before may not have come to it."""
+
+    def kill_once(ready: Ready) -> None:
+        os.kill(ready.enclave_pid if ready.enclave_restarts == 1 else os.getpid(), signal.SIGTERM)
+
+    run.on_ready = kill_once
+    died = f"cd {run.folder}; test -e born || {{ touch born; exit 1; }}"
+    assert run(enclave=f"echo asked for $*; {died}; {ENCLAVE_UP}; {SERVE}", rotate_log_key=True) is Exit.ASKED
+    asked = ["--rotate-log-key" in line for line in run.lines if "asked for" in line]
+    assert asked == [True, True, False]
 
 
 def test_an_enclave_that_must_not_start_is_not_started_again(run: Run) -> None:
