@@ -9,9 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from audit.entries import ApplianceStarted, LogGenesis, parse_entry
+from audit.entries import ApplianceStarted, KeyRotated, LogGenesis, LogRecovered, parse_entry
 from audit.inventory import Inventory
+from audit.key_claims import Claims
 from audit.log_files import LogFiles
+from audit.log_keys import LogKeys
 from audit.merkle import HASH_BYTES
 from audit.note import MAXIMUM_NOTE_BYTES, Checkpoint, VerifierKey
 from audit.proof import HEADER, MAXIMUM_RECEIPT_BYTES, Receipt
@@ -35,6 +37,7 @@ MAXIMUM_HEADS = 2_000
 _TRIED_HEADS = 8
 ENTRY_SUFFIX = ".entry.json"
 RECEIPT_SUFFIX = ".tlog-proof"
+_KINDS = tuple(f'"{kind.KIND}"'.encode() for kind in (ApplianceStarted, KeyRotated, LogRecovered))
 _LARGE_BYTES = max(MAXIMUM_NOTE_BYTES, MAXIMUM_RECEIPT_BYTES) + HASH_BYTES
 
 
@@ -48,7 +51,7 @@ class Account:
 
     `heads`: newest first, at most `MAXIMUM_HEADS`. `entries`: receipts with the bytes that they are for. `files`: where
     a whole log lies. `problems`: what kept a log key from being vouched for. `agreement`: the bytes that
-    lie beside the log, if they do.
+    lie beside the log, if they do. `log_keys`: those that the log has had, as a silo knows or its entries claim.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Account:
     vouchers: tuple[Voucher, ...] = ()
     problems: tuple[str, ...] = ()
     agreement: bytes | None = None
+    log_keys: LogKeys | None = None
     by_size: dict[int, Checkpoint] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -76,9 +80,14 @@ class Account:
             raise AccountError(f"{name}: {CHECKPOINT}: expected a checkpoint, found none")
         vouchers: list[Voucher] = []
         problems: list[str] = []
-        agreement = None
+        agreement, first = None, None
+        changes: list[tuple[int, KeyRotated | LogRecovered]] = []
         try:
-            for entry in _key_entries(files, heads):
+            for index, entry in _key_entries(files, heads):
+                first = first or entry.keys.log_key
+                if isinstance(entry, KeyRotated | LogRecovered):
+                    changes.append((index, entry))
+                    continue
                 if entry.keys.log_key in [voucher.log_key for voucher in vouchers]:
                     continue
                 vouchers.append(Voucher.of_entry(entry, read_object(files, entry.evidence)))
@@ -87,8 +96,15 @@ class Account:
                         agreement = read_object(files, entry.agreement)
         except (LogDamagedError, StoreError, MalformedError) as error:
             problems.append(f"{name}: {error}")
+        claims = Claims(changes=tuple(changes), size=heads[0].size)
         return cls(
-            name=name, heads=heads, files=files, vouchers=tuple(vouchers), problems=tuple(problems), agreement=agreement
+            name=name,
+            heads=heads,
+            files=files,
+            vouchers=tuple(vouchers),
+            problems=tuple(problems),
+            agreement=agreement,
+            log_keys=None if first is None else claims.keys(heads[0].origin, first),
         )
 
     @classmethod
@@ -158,22 +174,26 @@ def _heads(files: LogFiles, inventory: Inventory) -> Iterator[Checkpoint]:
     yield from sorted(found, key=lambda head: -head.size)
 
 
-def _key_entries(files: LogFiles, heads: tuple[Checkpoint, ...]) -> Iterator[LogGenesis | ApplianceStarted]:
-    """The entries whose evidence vouches for log keys: leaf 0, and the boots if the newest head is by another key."""
+def _key_entries(
+    files: LogFiles, heads: tuple[Checkpoint, ...]
+) -> Iterator[tuple[int, LogGenesis | ApplianceStarted | KeyRotated | LogRecovered]]:
+    """The entries that name log keys, and whose evidence vouches for them: leaf 0 and, if the newest head is by another
+    key, boots and what they begin with; each with its index.
+    """
     size, data = _first_entry(files, heads)
     genesis = parse_entry(data)
     if not isinstance(genesis, LogGenesis):
         raise MalformedError("entry 0: expected log.genesis, found another kind")
-    yield genesis
+    yield 0, genesis
     if _signed_by(heads[0], genesis.keys.log_key):
         return
     for bundle in entry_bundles(size):
-        for data in read_bundle(files, bundle, or_full=True):
-            if b'"appliance.started"' in data:
+        for index, data in enumerate(read_bundle(files, bundle, or_full=True), bundle.start):
+            if any(kind in data for kind in _KINDS):
                 with suppress(MalformedError):
-                    started = parse_entry(data)
-                    if isinstance(started, ApplianceStarted):
-                        yield started
+                    entry = parse_entry(data)
+                    if isinstance(entry, ApplianceStarted | KeyRotated | LogRecovered):
+                        yield index, entry
 
 
 def _first_entry(files: LogFiles, heads: tuple[Checkpoint, ...]) -> tuple[int, bytes]:

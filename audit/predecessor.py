@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 
-from audit.agreed import log_key_of, quorum_of
-from audit.entries import ApplianceStarted, LogGenesis, LogSuperseded, Predecessor, RoundPublished, parse_entry
+from audit.agreed import quorum_of
+from audit.entries import LogGenesis, LogSuperseded, Predecessor, RoundPublished, parse_entry
 from audit.inventory import Inventory
+from audit.key_claims import claims_in
 from audit.log_files import LogFiles
+from audit.log_keys import LogKeys
 from audit.merkle import Tree, inclusion_proof, leaf_hash
 from audit.note import MAXIMUM_NOTE_BYTES, Checkpoint
 from audit.quorum import QuorumError
@@ -24,7 +26,6 @@ from audit.verify import verify
 from protocol.agreement import Agreement
 from protocol.errors import SignatureError
 from protocol.fields import format_digest
-from protocol.keys import VerifyingKey
 from protocol.session import LoggedEntry
 from protocol.succession import SuccessionError
 
@@ -56,13 +57,11 @@ def read_end(files: LogFiles, new: Agreement) -> Ended:
     old_text = _object(files, new.predecessor.agreement)
     old = Agreement.parse(old_text, "the predecessor's agreement")
     entries = _verified_entries(files, old)
-    tree, end, log_key = Tree(), None, b""
+    tree, end = Tree(), None
     for index, data in enumerate(entries):
         entry = parse_entry(data)
         tree.append(leaf_hash(data))
-        if isinstance(entry, LogGenesis | ApplianceStarted):
-            log_key = entry.keys.log
-        elif isinstance(entry, LogSuperseded):
+        if isinstance(entry, LogSuperseded):
             end = (index, data, entry)
     if end is None:
         raise SuccessionError(
@@ -75,14 +74,19 @@ def read_end(files: LogFiles, new: Agreement) -> Ended:
             f"the predecessor's log has ended for {format_digest(superseded.successor)}, "
             f"this agreement is {format_digest(new.digest)}"
         )
-    checkpoint = _cosigned(files, old, VerifyingKey(log_key), index)
+    genesis = parse_entry(entries[0])
+    if not isinstance(genesis, LogGenesis):
+        raise SuccessionError(f"the predecessor's log begins with {genesis.KIND}, not with log.genesis")
+    # The audit has seen each of these changes shown.
+    keys = claims_in(entries).keys(old.log.origin, genesis.keys.log_key)
+    checkpoint = _cosigned(files, old, keys, index)
     logged = LoggedEntry(index=index, entry=data, hashes=inclusion_proof(tree, index, checkpoint.size))
     proof = SuccessionProof(note=checkpoint.note.encode().decode(), superseded=logged).encode()
     return Ended(
         entry=Predecessor(
             agreement=old.digest,
             origin=old.log.origin,
-            log_key=log_key,
+            log_key=keys.at(checkpoint.size).public,
             size=checkpoint.size,
             root=checkpoint.root,
             rounds=superseded.rounds,
@@ -129,15 +133,15 @@ def _entries(files: LogFiles, size: int) -> Iterator[bytes]:
         yield from parse_bundle(data, width=source.width)[: bundle.width]
 
 
-def _cosigned(files: LogFiles, old: Agreement, key: VerifyingKey, index: int) -> Checkpoint:
+def _cosigned(files: LogFiles, old: Agreement, keys: LogKeys, index: int) -> Checkpoint:
     """The smallest checkpoint over entry `index` that the old quorum has cosigned."""
-    log_key, quorum = log_key_of(old, key), quorum_of(old)
+    quorum = quorum_of(old)
     for size in Inventory.take(files.listed()).notes:
         if size <= index:
             continue
         checkpoint = Checkpoint.parse(files.read(checkpoint_name(size), limit_bytes=MAXIMUM_NOTE_BYTES))
         try:
-            quorum.verify(checkpoint, log_key)
+            quorum.verify(checkpoint, keys.at(checkpoint.size))
         except (QuorumError, SignatureError):
             continue
         return checkpoint

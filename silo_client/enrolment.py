@@ -97,6 +97,7 @@ class Dialog:
         self._asked: _Asked | None = None
         self._followed: Followed | None = None
         self._changes: dict[int, KeyChange] = {}
+        self._voucher: Voucher | None = None
 
     def hello(self) -> bytes:
         """The signed `Hello`."""
@@ -116,7 +117,8 @@ class Dialog:
             return None
         if not party.witness.may_follow(key):
             return None
-        self._appraised(message, now)
+        welcome, appraised_at = self._appraised(message, now)
+        self._voucher = Voucher.of_welcome(welcome, time=appraised_at)
         keys, head = self._known()
         catchup = Catchup(
             silo=party.silo, agreement=party.agreement.digest, log_key=keys.current.public, head=head.size
@@ -141,7 +143,8 @@ class Dialog:
         self._followed = followed
         for change in history.changes:
             self._changes[change.logged.index] = change
-        if followed.keys.current.public == welcome.keys.log:
+        if followed.keys.current.public == welcome.keys.log and self._voucher is not None:
+            party.state.keep_voucher(self._voucher)
             party.witness.adopt(followed, self._changes.values())
             self._known_size = followed.checkpoint.size
 

@@ -112,7 +112,7 @@ class Boot:
     def keys(self) -> ApplianceKeys:
         signing = SigningKey(token(f"signing {self.name}")).public.raw
         ca = p256(f"ca {self.name}")
-        log = log_key(self.log).public.raw
+        log = (LOG_KEY if self.log == "log" else log_key(self.log)).public.raw
         return ApplianceKeys(signing=signing, log=log, sealing=sealing(f"boot {self.name}"), ca=ca)
 
 

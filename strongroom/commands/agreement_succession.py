@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from audit.agreed import log_key_of, quorum_of
+from audit.agreed import quorum_of
 from audit.entries import RoundPublished, parse_entry
 from audit.log_files import LogFiles
 from audit.predecessor import read_standing
@@ -115,12 +115,13 @@ def _what_is_known(config: SiloConfig, old: Agreement, new: Agreement) -> str:
     """Hold what NEW goes on from against this silo's own receipts; raises `SuccessionError` if they contradict."""
     expected = approval_of(new, next(silo.name for silo in new.silos if silo in continuing(old, new)))
     state = SiloState.read_only(DirectoryStore(config.state), agreement=old.digest, silo=config.name)
-    agreed = False
+    agreed, keys = False, state.log_keys(old.log.origin)
     for name in state.receipts():
-        if not name.endswith(f"-{RoundPublished.KIND}") or state.log_key is None:
+        if not name.endswith(f"-{RoundPublished.KIND}") or keys is None:
             continue
-        data, receipt = state.read_receipt(name)
-        Receipt.parse(receipt).verify(data, log_key=log_key_of(old, state.log_key), quorum=quorum_of(old))
+        data, proof = state.read_receipt(name)
+        receipt = Receipt.parse(proof)
+        receipt.verify(data, log_key=keys.signer(receipt.checkpoint), quorum=quorum_of(old))
         entry = parse_entry(data)
         if not isinstance(entry, RoundPublished):
             continue

@@ -4,15 +4,15 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from audit_history import LOG_KEY, OTHER_CODE, QUORUM, Batch, Boot, Recorder, Told, agreement_of, log_key, token, told
+from audit_history import LOG_KEY, OTHER_CODE, Boot, Recorder, Told, log_key, token, told
 from audit_tampering import FAIL, INCOMPLETE, PASS, audit, copy_of, named
+from rotated_history import AGREEMENT, HONEST, SECOND, rotate
 
-from audit.entries import ApplianceStarted, Entry, KeyRotated, RoundOpened
+from audit.entries import ApplianceStarted, KeyRotated, RoundOpened
 from audit.log import LogReader
 from audit.merkle import Tree, leaf_hash
 from audit.note import Checkpoint, NoteSignature, VerifierKey
 from audit.recovery import row_of
-from audit.replay import RESTART, Phase
 from audit.report import AuditReport, Line
 from audit.resources import tile_name
 from audit.store import MemoryStore
@@ -20,53 +20,7 @@ from audit.tiles import encode_bundle, entry_bundles, hash_tiles
 from protocol import canonical
 from protocol.keys import SigningKey
 
-AGREEMENT = agreement_of()
-SECOND = Boot("B", log="log 2")
-THIRD = Boot("C", log="log 3")
 WITHOUT = "a rotation without the old key's signature"
-
-
-def rotate(recorder: Recorder, boot: Boot) -> None:
-    """A boot under a new log key, in one batch, which abandons an open attempt."""
-    entries: list[Entry] = [recorder.rotated(boot), recorder.started()]
-    for entry in entries:
-        recorder.history.apply(entry)
-    if recorder.history.phase is Phase.INTERRUPTED:
-        entries.append(recorder.abandoned(RESTART))
-        recorder.history.apply(entries[-1])
-    recorder.batches.append(Batch(tuple(entries), successor=boot.log))
-
-
-def admit_all(recorder: Recorder) -> None:
-    for silo in ("silo-0", "silo-2", "silo-4"):
-        recorder.batch(recorder.admitted(silo))
-
-
-def train(recorder: Recorder) -> None:
-    recorder.batch(recorder.opened(), cosigners=QUORUM)
-    for silo in ("silo-0", "silo-2", "silo-4"):
-        recorder.batch(recorder.accepted(silo))
-    recorder.batch(recorder.committed())
-    recorder.batch(recorder.published())
-
-
-def rotated_history() -> Recorder:
-    """A round under the first key, an attempt that the rotation interrupts, another rotation at once, a round."""
-    recorder = Recorder(AGREEMENT)
-    recorder.batch(recorder.genesis(), recorder.started())
-    admit_all(recorder)
-    train(recorder)
-    recorder.batch(recorder.opened(), cosigners=QUORUM)
-    recorder.batch(recorder.accepted("silo-0"))
-    rotate(recorder, SECOND)
-    rotate(recorder, THIRD)
-    admit_all(recorder)
-    train(recorder)
-    recorder.batch(recorder.closed(), cosigners=QUORUM)
-    return recorder
-
-
-HONEST = told(rotated_history())
 STORE = HONEST.store()
 FIRST_CHANGE = HONEST.index(KeyRotated)
 SECOND_CHANGE = HONEST.index(KeyRotated, 1)

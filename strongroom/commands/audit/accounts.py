@@ -9,6 +9,7 @@ from audit.store import DirectoryStore
 from protocol.agreement import Agreement
 from protocol.agreement_toml import printable
 from protocol.errors import MalformedError
+from protocol.keys import VerifyingKey
 from silo_client.config import SiloConfig
 from silo_client.state import SiloState
 from strongroom.commands.audit.files import read
@@ -35,10 +36,12 @@ def _silo(path: Path, name: str) -> Account:
     receipts = [(Receipt.parse(proof), entry) for entry, proof in map(state.read_receipt, state.receipts())]
     account = Account.of_receipts(name, tuple(receipts))
     heads = account.heads if state.head is None else (state.head, *account.heads)
-    voucher = None if state.log_key is None else state.voucher(state.log_key)
+    keys = state.log_keys(agreement.log.origin)
+    known = () if keys is None else tuple(state.voucher(VerifyingKey(item.key.public)) for item in keys.in_force)
     return replace(
         account,
         heads=tuple(sorted(heads, key=lambda head: -head.size)),
-        vouchers=() if voucher is None else (voucher,),
+        vouchers=tuple(voucher for voucher in known if voucher is not None),
+        log_keys=keys,
         agreement=agreement.source,
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from audit.agreed import log_key_of, quorum_of
+from audit.log_keys import LogKeys
 from audit.merkle import ProofError
 from audit.note import VerifierKey
 from audit.proof import Included, Receipt
@@ -46,7 +47,7 @@ def command(
     """
     with failing_in_words():
         agreement = Agreement.parse(read(agreement_file), str(agreement_file))
-        keys = _keys(agreement, log_key, vouch)
+        keys, log_keys = _keys(agreement, log_key, vouch)
         try:
             receipt, entry = Receipt.parse(read(receipt_file)), read(entry_file)
         except MalformedError as error:
@@ -55,6 +56,9 @@ def command(
     problem = ""
     for key in keys:
         try:
+            if log_keys is not None:
+                # A key that was retired below this size vouches for nothing.
+                log_keys.signer(receipt.checkpoint)
             included, votes = receipt.verify(entry, log_key=key, quorum=None), quorum.count(receipt.checkpoint, key)
         except (SignatureError, ProofError) as error:
             problem = problem or printable(str(error))
@@ -65,13 +69,14 @@ def command(
     sys.exit(1)
 
 
-def _keys(agreement: Agreement, log_key: str | None, vouch: Path | None) -> list[VerifierKey]:
+def _keys(agreement: Agreement, log_key: str | None, vouch: Path | None) -> tuple[list[VerifierKey], LogKeys | None]:
+    """The keys to try and, where they are known, all that the log has had."""
     if (log_key is None) == (vouch is None):
         raise Failure("expected one of --log-key and --vouch, found " + ("none" if log_key is None else "both"))
     if log_key is not None:
-        return [_log_key(agreement, log_key)]
+        return [_log_key(agreement, log_key)], None
     if vouch is None:
-        return []
+        return [], None
     account, keys, problems = account_at(vouch), [], []
     for voucher in account.vouchers:
         try:
@@ -81,7 +86,7 @@ def _keys(agreement: Agreement, log_key: str | None, vouch: Path | None) -> list
     if not keys:
         why = printable("; ".join((*problems, *account.problems))) or "it holds no evidence"
         raise Failure(f"--vouch: expected evidence that the agreement accepts for the log key, found none ({why})")
-    return keys
+    return keys, account.log_keys
 
 
 def _log_key(agreement: Agreement, text: str) -> VerifierKey:
