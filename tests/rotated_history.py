@@ -1,4 +1,4 @@
-"""A small honest history whose log key is rotated twice, of the pieces of `audit_history`: for the tests of the audit."""
+"""A small honest history whose log key is rotated twice, of the pieces of `audit_history`, for tests of the audit."""
 
 from audit_history import QUORUM, Batch, Boot, Recorder, agreement_of, told
 
