@@ -32,7 +32,9 @@ from audit.as_of import AsOf, Span, Standing
 from audit.entries import (
     ApplianceStarted,
     Entry,
+    KeyRotated,
     LogGenesis,
+    LogRecovered,
     RoundOpened,
     RoundPublished,
     SiloAdmitted,
@@ -118,16 +120,23 @@ class Doubts:
         self._held = 0
         self._doubts, self._unchecked, self._unpublished = _Tallies(), _Tallies(), _Tallies()
         self._rounds = _Spans()
-        self._genesis: _Tally | None = None
+        self._keyed: list[_Tally] = []
         self._boot: _Tally | None = None
         self._admissions: dict[str, _Tally | None] = {}
         self._relied_on: list[_Tally] = []
 
-    def appliance(self, index: int, entry: LogGenesis | ApplianceStarted, evidence: bytes, report_data: bytes) -> None:
+    def appliance(
+        self,
+        index: int,
+        entry: LogGenesis | ApplianceStarted | KeyRotated | LogRecovered,
+        evidence: bytes,
+        report_data: bytes,
+    ) -> None:
         """Evidence of the appliance that was accepted at the entry's time."""
         tally = self._again(index, entry.time, _APPLIANCE, evidence, self._agreement.appliance, report_data)
-        if isinstance(entry, LogGenesis):
-            self._genesis = tally
+        if not isinstance(entry, ApplianceStarted):
+            # Each log key vouches for the next: what comes after rests on all of them.
+            self._keyed += _without_none((tally,))
         else:
             self._boot = tally
             self._admissions.clear()
@@ -145,7 +154,7 @@ class Doubts:
     def follow(self, entry: Entry) -> None:
         """Every entry of the history, after its evidence: what the open attempt rests on."""
         if isinstance(entry, RoundOpened):
-            self._relied_on = _without_none((self._genesis, self._boot))
+            self._relied_on = _without_none((*self._keyed, self._boot))
         elif isinstance(entry, UpdateAccepted):
             self._relied_on += _without_none((self._admissions.get(entry.silo),))
         elif isinstance(entry, RoundPublished):

@@ -3,7 +3,8 @@
 Pure. Called by the audit once every entry has been taken.
 """
 
-from audit.replay import History, Phase
+from audit.phases import Phase
+from audit.replay import History
 
 
 def ending(history: History) -> list[str]:

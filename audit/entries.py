@@ -218,7 +218,7 @@ class RoundPublished(Entry, kind="round.published"):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundAbandoned(Entry, kind="round.abandoned"):
-    """The attempt ends without a result; the reasons are in `audit.replay`. `silo` is whose bytes changed, if any."""
+    """The attempt ends without a result; the reasons are in `audit.phases`. `silo` is whose bytes changed, if any."""
 
     time: Count
     round: Count

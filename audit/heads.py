@@ -82,9 +82,9 @@ class Heads:
 
     def require_signed(self, checkpoint: Checkpoint) -> None:
         """Raise `SignatureError` unless the log signed this checkpoint, whoever else did."""
-        if self._log_key is None:
+        if self._keys is None:
             raise ValueError("no log key is believed yet")
-        checkpoint.verify(self._log_key)
+        self._keys.verify(checkpoint)
 
     def newest(self) -> Head | None:
         """The largest checkpoint that verifies; what lies above it is noted as damage."""

@@ -12,6 +12,7 @@ Pure but for the objects that it reads. Called by `audit.verify`.
 
 from collections.abc import Callable, Sequence
 
+from audit.divergence import DivergenceError
 from audit.entries import Entry, KeyRotated, LogRecovered
 from audit.findings import Findings
 from audit.heads import Head
@@ -21,7 +22,6 @@ from audit.log_keys import LogKeys
 from audit.merkle import TreeHead
 from audit.named_objects import NamedObjects
 from audit.note import VerifierKey
-from audit.replay import DivergenceError
 from protocol.agreement import Agreement
 from protocol.agreement_toml import printable
 from protocol.errors import ProtocolError, SignatureError

@@ -4,23 +4,10 @@ Both ends run it. The enclave applies each entry before it writes it, so that it
 refuse, and restores itself from the log by the same calls; the auditor applies every entry that he reads and names
 the first that doesn't follow. Pure: no bytes are read and no evidence appraised here (`audit.verify` does that).
 
-    phase         may be followed by
-    EMPTY         log.genesis
-    CREATED       appliance.started
-    REKEYED       appliance.started → where the log stood before, or INTERRUPTED
-    IDLE          silo.admitted  silo.refused  round.opened  control.reset  log.closed  log.superseded  a start
-    COLLECTING    silo.admitted  silo.refused  update.accepted  update.refused  round.committed  round.abandoned
-                  a start → INTERRUPTED
-    COMMITTED     silo.admitted  silo.refused  round.published  round.abandoned  a start → INTERRUPTED
-    INTERRUPTED   round.abandoned(restart)  a start
-    CLOSED        silo.admitted  silo.refused  log.superseded (once)  a start
-
-A start is appliance.started, or key.rotated or log.recovered → REKEYED and then appliance.started.
+What may follow in which phase, and why an attempt may end, is in `audit.phases`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from audit.divergence import DivergenceError
@@ -44,64 +31,19 @@ from audit.entries import (
     UpdateRefused,
 )
 from audit.freshness import Freshness
+from audit.phases import (
+    ALLOWED,
+    BELOW_MINIMUM_COHORT,
+    CHANGED_AFTER_ADMISSION,
+    HELD_AGAINST_A_SILO,
+    OVERFLOW,
+    RESTART,
+    SPOOL_CHANGED,
+    Outcome,
+    Phase,
+)
 from protocol.agreement import Agreement, SiloTerms, Strategy
 from protocol.errors import RefusalCode, RefusedError
-
-
-class Phase(StrEnum):
-    """Where the federation stands after an entry."""
-
-    EMPTY = "empty"
-    CREATED = "created"
-    REKEYED = "rekeyed"
-    IDLE = "idle"
-    COLLECTING = "collecting"
-    COMMITTED = "committed"
-    INTERRUPTED = "interrupted"
-    CLOSED = "closed"
-
-
-_ANYTIME = frozenset({SiloAdmitted, SiloRefused})
-_START = frozenset({ApplianceStarted, KeyRotated, LogRecovered})
-ALLOWED: dict[Phase, frozenset[type[Entry]]] = {
-    Phase.EMPTY: frozenset({LogGenesis}),
-    Phase.CREATED: frozenset({ApplianceStarted}),
-    Phase.REKEYED: frozenset({ApplianceStarted}),
-    Phase.IDLE: _ANYTIME | _START | {RoundOpened, ControlReset, LogClosed, LogSuperseded},
-    Phase.COLLECTING: _ANYTIME | _START | {UpdateAccepted, UpdateRefused, RoundCommitted, RoundAbandoned},
-    Phase.COMMITTED: _ANYTIME | _START | {RoundPublished, RoundAbandoned},
-    Phase.INTERRUPTED: _START | {RoundAbandoned},
-    Phase.CLOSED: _ANYTIME | _START | {LogSuperseded},
-}
-
-
-RESTART = "restart"
-BELOW_MINIMUM_COHORT = "below-minimum-cohort"
-# The sender's doing: another plaintext under the tags that were admitted. It is barred from then on.
-CHANGED_AFTER_ADMISSION = "changed-after-admission"
-# The store's doing: the bytes no longer have the tags that were admitted.
-SPOOL_CHANGED = "spool-changed"
-# The next model would not be finite: the agreement allows steps that are too long.
-OVERFLOW = "overflow"
-
-# What only the silo itself can have brought about; anything else is answered and not logged.
-HELD_AGAINST_A_SILO = frozenset(
-    {
-        RefusalCode.UPDATE_CORRUPT,
-        RefusalCode.UPDATE_STEPS,
-        RefusalCode.UPDATE_NOT_FINITE,
-        RefusalCode.UPDATE_TOO_LARGE,
-        RefusalCode.WRONG_PARENT,
-    }
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How an attempt ended: the index of its terminal entry, and the silos whose updates it used."""
-
-    index: int
-    used: dict[str, bytes]
 
 
 class History:

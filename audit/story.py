@@ -10,6 +10,7 @@ from audit.entries import (
     ApplianceStarted,
     ControlReset,
     Entry,
+    KeyRotated,
     LogClosed,
     LogGenesis,
     LogSuperseded,
@@ -163,6 +164,8 @@ def _sentence(entry: Entry) -> str:
         )
     if isinstance(entry, ApplianceStarted):
         return f"the appliance started (boot {entry.boot_id.hex()[:16]}…)"
+    if isinstance(entry, KeyRotated):
+        return f"the log's key was retired, and handed over to {entry.keys.log_key}"
     if isinstance(entry, ControlReset):
         return f"all control variates were reset, because {entry.silo} had lost its own"
     if isinstance(entry, LogClosed):

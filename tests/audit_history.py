@@ -38,7 +38,8 @@ from audit.entries import (
     UpdateRefused,
 )
 from audit.log import LogWriter
-from audit.replay import BELOW_MINIMUM_COHORT, RESTART, History
+from audit.phases import BELOW_MINIMUM_COHORT, RESTART
+from audit.replay import History
 from audit.store import MemoryStore
 from protocol.agreement import Agreement
 from protocol.enrolment import ENROL_LABEL, ApplianceKeys, Enrol, SiloKeys

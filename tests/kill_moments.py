@@ -32,7 +32,7 @@ from kill_stage import Stage
 from process_federation import wait_until
 
 from audit.entries import LogClosed, RoundCommitted, RoundOpened, UpdateAccepted
-from audit.replay import Phase
+from audit.phases import Phase
 
 _HALF_BYTES = 5 * 2**18
 _TRIES = 8

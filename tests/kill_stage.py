@@ -19,7 +19,8 @@ from valves import Valve
 
 from audit.entries import Entry, RoundOpened, SiloAdmitted, UpdateAccepted, parse_entry
 from audit.log import LogDamagedError, LogReader
-from audit.replay import History, Phase
+from audit.phases import Phase
+from audit.replay import History
 from audit.store import DirectoryStore, NotFound
 from silo_client.state import SealedUpdate, SiloState
 

@@ -21,7 +21,7 @@ from audit.entries import (
     RoundAbandoned,
     RoundPublished,
 )
-from audit.replay import Phase
+from audit.phases import Phase
 from audit.store import DirectoryStore
 from protocol.layout import Layout
 from silo_client.bodies import read_control

@@ -3,7 +3,7 @@
 from audit_history import QUORUM, Batch, Boot, Recorder, agreement_of, told
 
 from audit.entries import Entry
-from audit.replay import RESTART, Phase
+from audit.phases import RESTART, Phase
 
 AGREEMENT = agreement_of()
 SECOND = Boot("B", log="log 2")

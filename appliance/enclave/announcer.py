@@ -9,7 +9,7 @@ from appliance.enclave.boot import Boot
 from appliance.enclave.ledger import Ledger
 from appliance.enclave.sealed_state import BodySecret, EnclaveState
 from appliance.enclave.votes import Votes
-from audit.replay import Phase
+from audit.phases import Phase
 from protocol.sealing import BlobKind, ContentKey, ModelKey, ModelKeyTerms, key_digest
 from protocol.session import Announcement, Body, CosignRequest
 

@@ -15,7 +15,8 @@ from appliance.enclave.merge_inputs import Contribution, MergeInputs, MergeOutpu
 from appliance.enclave.sealed_state import BodySecret, EnclaveState, StateVault
 from appliance.enclave.strategies.registry import strategy_for
 from audit.entries import RoundAbandoned, RoundPublished
-from audit.replay import CHANGED_AFTER_ADMISSION, OVERFLOW, SPOOL_CHANGED, History
+from audit.phases import CHANGED_AFTER_ADMISSION, OVERFLOW, SPOOL_CHANGED
+from audit.replay import History
 from protocol.agreement import Agreement
 from protocol.errors import ProtocolError, RefusalCode, RefusedError
 from protocol.layout import Layout

@@ -4,7 +4,7 @@
       ▲                    │ below the minimum                          │ bytes changed
       └────────────────────┴────────────────────────────────────────────┘ round.abandoned
 
-The phase is the log's (`audit.replay.Phase`); what is in memory beside it dies with the boot: admissions, sessions,
+The phase is the log's (`audit.phases.Phase`); what is in memory beside it dies with the boot: admissions, sessions,
 votes, the attempt's round key and its opened updates. Every method may be called from any thread; one lock guards all
 state, and the long work (opening an upload, merging) runs outside it. A `LedgerFailure` is fatal to the process.
 """
@@ -26,7 +26,7 @@ from appliance.enclave.sealed_state import EnclaveState
 from appliance.enclave.uploads import InitialModel, Uploads, UploadTask, Verdict, read_header
 from attestation.collect.errors import CollectError
 from audit.entries import ControlReset, LogClosed, RoundAbandoned, RoundCommitted, RoundOpened
-from audit.replay import BELOW_MINIMUM_COHORT, Phase
+from audit.phases import BELOW_MINIMUM_COHORT, Phase
 from protocol.agreement import Agreement
 from protocol.errors import RefusalCode, RefusedError, refuse
 from protocol.key_history import is_catchup

@@ -14,7 +14,7 @@ from appliance.enclave.ledger import Ledger
 from appliance.enclave.ports import Ports
 from appliance.enclave.sealed_state import EnclaveState
 from appliance.enclave.votes import Votes
-from audit.replay import Phase
+from audit.phases import Phase
 from protocol.agreement import Agreement
 from protocol.errors import RefusalCode, RefusedError, SignatureError, refuse
 from protocol.session import Cosigned, Join

@@ -36,7 +36,8 @@ from audit.entries import ApplianceStarted, LogGenesis, RoundAbandoned, parse_en
 from audit.key_claims import claims_in
 from audit.log import LogWriter
 from audit.log_files import LogFiles
-from audit.replay import RESTART, History, Phase
+from audit.phases import RESTART, Phase
+from audit.replay import History
 from audit.resources import holds_log, read_entries, read_first_entry
 from audit.store import Store, StoreError
 from protocol.agreement import Agreement

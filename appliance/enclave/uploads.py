@@ -18,7 +18,7 @@ from appliance.enclave.merge_inputs import SealedBody
 from appliance.enclave.reseal import reseal
 from appliance.enclave.sealed_state import BodySecret, EnclaveState
 from audit.entries import UpdateAccepted, UpdateRefused
-from audit.replay import HELD_AGAINST_A_SILO, Phase
+from audit.phases import HELD_AGAINST_A_SILO, Phase
 from protocol.agreement import Agreement
 from protocol.errors import MalformedError, Refusal, RefusalCode, RefusedError, SignatureError, refuse
 from protocol.layout import Layout

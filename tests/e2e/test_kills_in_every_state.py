@@ -14,7 +14,7 @@ import torch
 from kill_story import Story, story
 
 from audit.entries import ApplianceStarted
-from audit.replay import Phase
+from audit.phases import Phase
 
 torch.set_num_threads(1)
 PLAYED = (

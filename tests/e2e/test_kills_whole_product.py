@@ -7,7 +7,7 @@ import torch
 from kill_moments import MOMENTS
 from kill_story import story
 
-from audit.replay import Phase
+from audit.phases import Phase
 
 torch.set_num_threads(1)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -24,7 +24,7 @@ from audit.entries import (
     SiloAdmitted,
     UpdateAccepted,
 )
-from audit.replay import CHANGED_AFTER_ADMISSION
+from audit.phases import CHANGED_AFTER_ADMISSION
 from audit.report import AuditVerdict, CheckState, Line
 from protocol.enrolment import SiloKeys
 

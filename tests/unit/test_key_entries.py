@@ -7,10 +7,11 @@ import pytest
 from audit_history import Boot, Recorder, agreement_of, token
 
 from audit.entries import KeyRotated, LogRecovered, parse_entry
-from audit.replay import BELOW_MINIMUM_COHORT, RESTART, DivergenceError, Phase
+from audit.phases import BELOW_MINIMUM_COHORT, RESTART, Phase
+from audit.replay import DivergenceError
 
 AGREEMENT = agreement_of()
-NEXT = Boot("B", log="log 2")
+NEXT = Boot("next", log="log 2")
 Change = Callable[[Recorder], KeyRotated | LogRecovered]
 
 
@@ -96,9 +97,7 @@ class TestWhereTheyStand:
     @BOTH
     def test_after_the_end(self, change: Change) -> None:
         recorder = closed()
-        entry = replace(change(recorder), boot_id=token("boot C"), keys=replace(NEXT.keys, ca=recorder.boot.keys.ca))
-        recorder.history.apply(entry)
-        recorder.history.apply(replace(recorder.started(), boot_id=entry.boot_id, keys=entry.keys))
+        apply_start(recorder, change(recorder))
         assert recorder.history.phase is Phase.CLOSED
 
     @BOTH
@@ -189,7 +188,7 @@ class TestWhatTheyMustSay:
 
     def test_after_the_end_the_final_model(self) -> None:
         recorder = closed()
-        entry = replace(recovered(recorder), boot_id=token("boot C"), model=AGREEMENT.model.initial)
+        entry = replace(recovered(recorder), model=AGREEMENT.model.initial)
         with pytest.raises(DivergenceError, match="model of the log's end"):
             recorder.history.apply(entry)
 

@@ -6,7 +6,7 @@ import pytest
 from audit_history import Recorder, agreement_of
 
 from audit.divergence import DivergenceError
-from audit.replay import CHANGED_AFTER_ADMISSION
+from audit.phases import CHANGED_AFTER_ADMISSION
 
 
 def collecting(strategy: str = "scaffold") -> Recorder:
