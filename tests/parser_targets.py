@@ -154,6 +154,12 @@ def _spoken() -> dict[str, tuple[bytes, ...]]:
 
     federation.deliver = heard  # type: ignore[method-assign]
     federation.run()
+    federation.boot(rotate_log_key=True)
+    for silo in federation.silos.values():
+        question = silo.machine.catchup(federation.enclave.hello(silo.machine.hello()))
+        if question is not None:
+            said["catchup"].append(unverified_body(question))
+            said["key-history"].append(federation.enclave.hello(question))
     said["entry"] = [data for _, data in federation.history()]
     said["layout"] = [federation.layout.encode()]
     bodies = [
