@@ -143,9 +143,18 @@ def seal_update(
 
 
 def seal_initial(
-    sections: Sections, *, boot_id: bytes, recipient: SealingPublicKey, state: SiloState, form: BodyFormat
+    sections: Sections,
+    *,
+    boot_id: bytes,
+    recipient: SealingPublicKey,
+    state: SiloState,
+    form: BodyFormat,
+    content: bytes | None = None,
 ) -> tuple[bytes, str]:
-    """Seal the initial model to the appliance; returns its upload id and its name among the state's files."""
+    """Seal a model to the appliance: the agreed initial one, or the one with this `content`, which it has lost.
+
+    Returns its upload id and its name among the state's files.
+    """
     upload_id = form.random(_UPLOAD_ID_BYTES)
     header = _header(
         BlobKind.INITIAL,
@@ -153,7 +162,7 @@ def seal_initial(
         boot_id=boot_id,
         moment=(0, 0),
         upload_id=upload_id,
-        base=form.agreement.model.initial,
+        base=form.agreement.model.initial if content is None else content,
         parent=None,
     )
     name = state.update_name(upload_id)

@@ -54,6 +54,7 @@ class SiloConfig:
     identity: Path
     state: Path
     endorsements: Path | None
+    keep_model: bool
     enrolment: Address
     federation: Address
 
@@ -83,6 +84,7 @@ class SiloConfig:
             identity=_path(fields, "identity", folder),
             state=_path(fields, "state", folder),
             endorsements=_path(fields, "endorsements", folder) if fields.has("endorsements") else None,
+            keep_model=fields.boolean("keep_model") if fields.has("keep_model") else True,
             enrolment=_address(appliance, "enrolment"),
             federation=_address(appliance, "federation"),
         )

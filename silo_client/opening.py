@@ -26,6 +26,7 @@ from silo_client.courier import Courier
 from silo_client.events import Observer, Silent
 from silo_client.grpc_channel import GrpcChannel
 from silo_client.initial_model import read_initial_model
+from silo_client.kept_model import KeptModels
 from silo_client.machine import SiloMachine
 from silo_client.model import ModelError, Sections
 from silo_client.notice import say_if_simulated
@@ -89,7 +90,7 @@ def silo(config: str | os.PathLike[str] | None = None, *, observer: Observer | N
         courier=courier,
         form=form,
         observer=observer,
-        initial_model=_reader(opened),
+        models=opened.models(machine.state),
         release=release,
     )
 
@@ -128,14 +129,27 @@ class Opened:
             random=os.urandom,
         )
 
-    def courier(self, machine: SiloMachine, observer: Observer, *, background: bool) -> Courier:
-        """The courier over gRPC."""
-        channel = GrpcChannel(
+    def channel(self) -> GrpcChannel:
+        """The way to the appliance."""
+        return GrpcChannel(
             enrolment=self.config.enrolment,
             federation=self.config.federation,
             scratch=self.config.state / "downloads",
         )
-        return Courier(machine=machine, channel=channel, observer=observer, clock=_now, background=background)
+
+    def models(self, state: SiloState) -> KeptModels:
+        """The models that this silo can hand to the appliance."""
+        return KeptModels(
+            state=state,
+            layout=self.files.layout,
+            agreed=self.agreement.model.initial,
+            initial=_reader(self),
+            keeps=self.config.keep_model,
+        )
+
+    def courier(self, machine: SiloMachine, observer: Observer, *, background: bool) -> Courier:
+        """The courier over gRPC."""
+        return Courier(machine=machine, channel=self.channel(), observer=observer, clock=_now, background=background)
 
 
 @contextmanager

@@ -26,8 +26,9 @@ from silo_client.announcement import Outcome
 from silo_client.bodies import BodyFormat, body_limit_bytes, open_body, read_control, seal_initial, seal_update
 from silo_client.courier import Courier, Task
 from silo_client.events import Event, EventKind, Fact, Observer
+from silo_client.kept_model import KeptModels
 from silo_client.machine import Finish, Resume, SealedBody, SendInitial, SiloMachine, Train
-from silo_client.model import Sections, state_dict_from
+from silo_client.model import state_dict_from
 from silo_client.optimizer import TrainingError
 from silo_client.rounds import Round, TrainedUpdate
 from silo_client.state import SealedUpdate
@@ -59,17 +60,17 @@ class Silo:
         courier: Courier,
         form: BodyFormat,
         observer: Observer,
-        initial_model: Callable[[], Sections] | None,
+        models: KeptModels,
         release: Callable[[], None] = lambda: None,
     ) -> None:
-        """`initial_model` reads the initial model, if this silo has it; `release` is called at the end."""
+        """`models`: what this silo keeps of models, and may hand back; `release` is called at the end."""
         self.name = machine.silo
         self.agreement = machine.agreement
         self._machine = machine
         self._courier = courier
         self._form = form
         self._observer = observer
-        self._initial_model = initial_model
+        self._models = models
         self._release = release
         self._round: Round | None = None
         self._finish: Finish | None = None
@@ -137,7 +138,9 @@ class Silo:
         finish = self._finish
         if finish is None:
             raise TrainingError("expected the end of the federation, found rounds to come; iterate silo.rounds() first")
-        return self._fetch(finish.model, BlobKind.MODEL, finish.entry.model)
+        model, metadata = self._fetch(finish.model, BlobKind.MODEL, finish.entry.model)
+        self._models.keep(finish.entry.model, model)
+        return model, metadata
 
     def _require_submitted(self) -> None:
         if self._round is not None and not self._round.submitted:
@@ -147,7 +150,7 @@ class Silo:
 
     def _do(self, task: Task) -> Round | None:
         if isinstance(task, SendInitial):
-            self._send_initial()
+            self._send_model(task.digest)
         elif isinstance(task, Resume):
             self._upload(task.update)
         elif isinstance(task, Finish):
@@ -176,6 +179,7 @@ class Silo:
                 self._tell(EventKind.LATE, f"round {entry.round}: its model is gone before it was here: {error}")
                 return None
             raise
+        self._models.keep(entry.model, model)
         state = self._machine.state
         metrics = parse_metrics(metadata) if metadata else {}
         self._tell(
@@ -288,22 +292,19 @@ class Silo:
             self._tell(EventKind.FINISHED, text, **facts)
         self._finish = task
 
-    # The initial model
+    # A model that the appliance asks for: the initial one, or the one that it lost with its keys
 
-    def _send_initial(self) -> None:
-        if self._initial_model is None:
-            self._tell(
-                EventKind.INITIAL_MODEL,
-                "the appliance asks for the initial model, and silo.toml names none (initial_model); waiting for "
-                "another silo to send it",
-                sent=False,
-            )
+    def _send_model(self, content: bytes) -> None:
+        model = self._models.find(content)
+        if model is None:
+            self._tell(EventKind.INITIAL_MODEL, self._no_model(content), sent=False)
             self._courier.rejoin(self._unanswered)
             self._unanswered += 1
             return
         state, enrolled = self._machine.state, self._machine.enrolled
         upload_id, name = seal_initial(
-            self._initial_model(),
+            model,
+            content=content,
             boot_id=enrolled.boot_id,
             recipient=enrolled.keys.sealing_key,
             state=state,
@@ -315,12 +316,27 @@ class Silo:
 
         try:
             self._courier.upload(upload_id, stored, lambda: self._machine.enrolled.boot_id == enrolled.boot_id)
-            self._tell(EventKind.INITIAL_MODEL, "the initial model was accepted", sent=True)
+            which = "initial model" if self._is_agreed(content) else "model that the appliance had lost"
+            self._tell(EventKind.INITIAL_MODEL, f"the {which} was accepted", sent=True)
         except RefusedError as error:
             if error.refusal.code not in _LATE:
                 raise
         finally:
             state.files.delete(state.path(name))
+
+    def _is_agreed(self, content: bytes) -> bool:
+        return content == self.agreement.model.initial
+
+    def _no_model(self, content: bytes) -> str:
+        if self._is_agreed(content):
+            return (
+                "the appliance asks for the initial model, and silo.toml names none (initial_model); waiting for "
+                "another silo to send it"
+            )
+        return (
+            f"the appliance asks for the model {format_digest(content)}, which it lost and this silo doesn't hold; "
+            "waiting for another silo to send it"
+        )
 
     def _tell(self, kind: EventKind, text: str, **facts: Fact) -> None:
         self._observer.event(Event(kind=kind, text=text, facts=facts))

@@ -38,6 +38,7 @@ from silo_client.channel import Credential
 from silo_client.courier import Courier
 from silo_client.events import Silent
 from silo_client.initial_model import read_initial_model
+from silo_client.kept_model import KeptModels
 from silo_client.machine import SiloMachine
 from silo_client.rounds import Round
 from silo_client.session import Silo
@@ -238,7 +239,13 @@ class Simulation:
             courier=courier,
             form=form,
             observer=Silent(),
-            initial_model=lambda: read_initial_model(self._initial, self.layout, self.agreement.model.initial),
+            models=KeptModels(
+                state=machine.state,
+                layout=self.layout,
+                agreed=self.agreement.model.initial,
+                initial=lambda: read_initial_model(self._initial, self.layout, self.agreement.model.initial),
+                keeps=False,
+            ),
         )
         return _Member(name=name, silo=silo, courier=courier, machine=machine)
 

@@ -29,6 +29,7 @@ from silo_client import courier as courier_module
 from silo_client.channel import ChannelLostError, Credential
 from silo_client.courier import Courier
 from silo_client.events import Event
+from silo_client.kept_model import KeptModels
 from silo_client.machine import SiloMachine
 from silo_client.model import layout_of
 from silo_client.rounds import Round
@@ -226,7 +227,13 @@ class World:
             courier=courier,
             form=body_format(self.agreement, self.layout, name),
             observer=watch,
-            initial_model=(lambda: initial_sections(self.layout)) if initial else None,
+            models=KeptModels(
+                state=machine.state,
+                layout=self.layout,
+                agreed=self.agreement.model.initial,
+                initial=(lambda: initial_sections(self.layout)) if initial else None,
+                keeps=True,
+            ),
         )
 
     def kinds(self) -> list[str]:

@@ -126,7 +126,7 @@ def test_an_initial_model_that_is_none_is_the_silos_mistake(made: ProcessFederat
     session = silo(config)
     try:
         with pytest.raises(SiloConfigError) as refused:
-            session._initial_model()  # type: ignore[misc]
+            session._models.find(made.agreement.model.initial)
     finally:
         session.close()
     assert SiloConfig.load(config).initial_model == made.folder / "silo-0" / name
