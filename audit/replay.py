@@ -68,13 +68,15 @@ class History:
         self.published_rounds = 0
         self.attempt = 0
         self.model = agreement.model.initial
-        self.models = {agreement.model.initial}
+        # The newest round that published a model, by content (0: the initial model).
+        self.models = {agreement.model.initial: 0}
         self.control: bytes | None = None
         self.control_epoch = 0
         self.state: bytes | None = None
         self.parents: dict[str, bytes] = {}
         self.opened: RoundOpened | None = None
         self.opened_index = 0
+        self.closed: LogClosed | None = None
         self.updates: dict[str, UpdateAccepted] = {}
         self.refused: dict[str, UpdateRefused] = {}
         self.upload_ids: set[bytes] = set()
@@ -319,7 +321,7 @@ class History:
         self._end_attempt(used)
         self.parents.update(used)
         self.model, self.control, self.state = entry.model_out, entry.control_out, entry.state
-        self.models.add(entry.model_out)
+        self.models[entry.model_out] = entry.round
         self.published_rounds, self.attempt = entry.round, 0
 
     def _check_abandoned(self, entry: RoundAbandoned) -> None:
@@ -371,7 +373,7 @@ class History:
         self._require(entry, "model", self.model, entry.model)
 
     def _take_closed(self, entry: LogClosed) -> None:
-        self.opened_index, self.phase = self.size, Phase.CLOSED
+        self.closed, self.opened_index, self.phase = entry, self.size, Phase.CLOSED
 
     def _check_superseded(self, entry: LogSuperseded) -> None:
         self._boot(entry, entry.boot_id)

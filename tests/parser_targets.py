@@ -46,6 +46,7 @@ from protocol.errors import ProtocolError
 from protocol.key_history import Catchup, KeyHistory
 from protocol.layout import Layout
 from protocol.policy import read_policy
+from protocol.recovery import RecoveryAsk, RecoveryGrant, RecoveryGrants, RecoveryOffer, RecoveryStanding
 from protocol.sealing import BlobHeader
 from protocol.sealing.geometry import read_prelude
 from protocol.session import parse_from_silo, parse_to_silo
@@ -214,6 +215,11 @@ def targets() -> dict[str, Target]:
         "admitted": message("admitted", Admitted.parse),
         "catchup": message("catchup", Catchup.parse),
         "key-history": message("key-history", KeyHistory.parse),
+        "recovery-ask": message("recovery-ask", RecoveryAsk.parse),
+        "recovery-offer": message("recovery-offer", RecoveryOffer.parse),
+        "recovery-grant": message("recovery-grant", RecoveryGrant.parse),
+        "recovery-grants": message("recovery-grants", RecoveryGrants.parse),
+        "recovery-standing": message("recovery-standing", RecoveryStanding.parse),
         "from-silo": message("from-silo", parse_from_silo),
         "to-silo": message("to-silo", parse_to_silo),
         "entry": message("entry", parse_entry),
