@@ -57,6 +57,7 @@ class RefusalCode(StrEnum):
     ALREADY_COMPLETE = "already-complete"
     ROUND_CLOSED = "round-closed"
     CHANGED_AFTER_ADMISSION = "changed-after-admission"
+    NOT_RECOVERING = "not-recovering"
     BUSY = "busy"
 
 

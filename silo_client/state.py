@@ -303,6 +303,10 @@ class SiloState:
         self._store.write(self.path(f"receipts/{name}.entry.json"), entry)
         self._store.write(self.path(f"receipts/{name}.tlog-proof"), receipt)
 
+    def keep_grant(self, name: str, grant: bytes) -> None:
+        """Keep what this silo has authorised, durably; call it before the grant leaves."""
+        self._store.write(self.path(f"grants/{name}.grant"), grant)
+
     def keep_evidence(self, name: str, files: dict[str, bytes]) -> str:
         """Keep what convicts a log that was rolled back or forked; returns the folder's name in the store."""
         folder = self.path(f"evidence/{name}")

@@ -1,7 +1,6 @@
-"""`strongroom silo init | enroll | train | status | head | receipts`: take part in a federation.
+"""`strongroom silo init | enroll | train | recover | status | head | receipts`: take part in a federation.
 
-`init`, `status`, `head` and `receipts` need the base install only; `enroll` and `train` import torch and grpc when
-they run.
+`init`, `status`, `head` and `receipts` need the base install only; the others import torch and grpc when they run.
 """
 
 import json
@@ -26,6 +25,7 @@ from silo_client.notice import PROTECTS_NOTHING, say_if_simulated
 from silo_client.state import SiloState
 from strongroom.commands.failure import Failure
 from strongroom.commands.silo_exit import Refused, silo_failing_in_words
+from strongroom.commands.silo_recover import command as recover_command
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _CONFIG = click.option(
@@ -204,6 +204,9 @@ def train(context: click.Context, file: Path | None, task: Path, arguments: tupl
     from strongroom.commands.silo_train import run
 
     context.exit(run(task, arguments, config=file, as_json=as_json))
+
+
+command.add_command(recover_command)
 
 
 def _references(tee: Tee) -> ReferenceValues | None:

@@ -1,0 +1,175 @@
+"""A silo's half of a recovery: what it is asked to authorise, and all that it checks before it does (record 0026).
+
+An appliance that has lost the log's key asks its silos to let it go on under a new one. This silo's word for it is a
+signature by its identity key over exactly that log and those keys. It gives none before its user has agreed, and none
+for a log that is older than what it has seen: that is what keeps an operator from rolling the log back by "losing" a
+key. Trusts its own agreement, identity and state. Pure but for the state's store: messages in, messages out. Called by
+`strongroom silo recover`.
+"""
+
+from collections.abc import Callable, Sequence
+
+from audit.grants import Recovered
+from audit.note import Checkpoint
+from protocol.agreement import Agreement, mismatch
+from protocol.appraisal import appraise_appliance
+from protocol.enrolment import NONCE_BYTES
+from protocol.errors import RefusalCode, refuse
+from protocol.keys import SigningKey
+from protocol.recovery import (
+    ASK_LABEL,
+    OFFER_LABEL,
+    STANDING_LABEL,
+    RecoveryAsk,
+    RecoveryOffer,
+    RecoveryStanding,
+    sign_grant,
+)
+from protocol.signed import open_message, sign_message, unverified_body
+from silo_client.state import SiloState
+from silo_client.witness import Witness, bare
+
+
+class RecoveryDialog:
+    """One recovery, as one silo sees it: `ask`, `offered`, and once the user agrees `grant` and `stands`."""
+
+    def __init__(
+        self,
+        *,
+        agreement: Agreement,
+        silo: str,
+        identity: SigningKey,
+        state: SiloState,
+        models: Sequence[bytes],
+        random: Callable[[int], bytes],
+    ) -> None:
+        """`models`: contents of the models that this silo can hand back."""
+        self._agreement = agreement
+        self._silo = silo
+        self._identity = identity
+        self._state = state
+        self._models = tuple(models)
+        self._witness = Witness(agreement=agreement, silo=silo, identity=identity, state=state)
+        self._nonce = random(NONCE_BYTES)
+        self._offer: tuple[RecoveryOffer, Checkpoint] | None = None
+
+    def ask(self) -> bytes:
+        """The signed `RecoveryAsk`; raises `RefusedError` (other-log) if this silo has never met the log."""
+        if self._state.log_key is None:
+            raise refuse(
+                RefusalCode.OTHER_LOG,
+                expected="a silo that has met the log before its key was lost",
+                found=f"{self._silo}, which has not",
+                remedy="it can't tell whether this is the newest state of the log: let the others authorise it",
+            )
+        ask = RecoveryAsk(
+            silo=self._silo,
+            agreement=self._agreement.digest,
+            nonce=self._nonce,
+            head=self._witness.known_size,
+            models=self._models,
+        )
+        return sign_message(self._identity, ASK_LABEL, ask.encode())
+
+    def offered(self, message: bytes, now: int) -> RecoveryOffer:
+        """Check the appliance's offer and return it, for the user to look at; nothing is authorised yet.
+
+        1. it parses                                             `MalformedError`
+        2. its agreement is ours, byte for byte                  agreement-mismatch, with both digests
+        3. its log's origin is the agreement's                   other-log
+        4. it is signed by the key that it names                 `SignatureError`
+        5. it answers our nonce                                  stale-nonce
+        6. evidence vouches for all its keys: for a recovery, under our own copy of the agreement and our nonce
+                                                                 evidence-…
+        7. the key that is lost is the one that we know, and the new one is another    other-log
+        8. its checkpoint is signed by that key, no smaller than our head, and extends it    log-rolled-back, log-forked
+        """
+        # 1
+        offer = RecoveryOffer.parse(unverified_body(message))
+        # 2
+        if offer.agreement != self._agreement.digest:
+            raise mismatch(self._agreement.digest, offer.agreement)
+        # 3
+        if offer.origin != self._agreement.log.origin:
+            raise refuse(
+                RefusalCode.OTHER_LOG,
+                expected=f"the log {self._agreement.log.origin}",
+                found=offer.origin[:120],
+                remedy="check the appliance's address in silo.toml",
+            )
+        # 4
+        open_message(offer.keys.signing_key, OFFER_LABEL, message, "recovery offer")
+        # 5
+        if offer.nonce != self._nonce:
+            raise refuse(
+                RefusalCode.STALE_NONCE,
+                expected="an answer to this silo's nonce",
+                found="an answer to another",
+                remedy="somebody repeats an old offer: ask again, over another network if it persists",
+            )
+        # 6
+        appraise_appliance(
+            offer.evidence,
+            self._agreement,
+            offer.expected_report_data(self._nonce),
+            max(now, self._state.cosigned_at),
+        )
+        # 7
+        known = self._state.log_key
+        if known is None or offer.previous != known.raw:
+            raise refuse(
+                RefusalCode.OTHER_LOG,
+                expected=f"a recovery of the log with the key {known}, which this silo knows",
+                found="one of a log with another key",
+                remedy="the appliance recovers another history than this silo's: restore the newest store",
+            )
+        if offer.keys.log == offer.previous:
+            raise refuse(
+                RefusalCode.OTHER_LOG,
+                expected="a new log key in the place of the lost one",
+                found="the same key",
+                remedy="nothing is to be authorised; start the appliance without --recover",
+            )
+        # 8
+        checkpoint = Checkpoint.parse(offer.checkpoint.encode())
+        self._witness.follow(checkpoint, offer.consistency)
+        self._offer = offer, checkpoint
+        return offer
+
+    def grant(self) -> bytes:
+        """Authorise what was offered, once the user has agreed: the signed grant, for the appliance.
+
+        The log that it is for is this silo's head from then on, durably, before the grant can leave: whatever the
+        appliance shows later must extend it. A crash in between has authorised nothing; asking again is harmless.
+        """
+        offer, checkpoint = self._offered()
+        recovered = Recovered(
+            boot_id=offer.boot_id,
+            keys=offer.keys,
+            previous=offer.previous,
+            size=checkpoint.size,
+            root=checkpoint.root,
+        )
+        signed = sign_grant(self._identity, recovered.grant(self._agreement, self._silo, self._models))
+        self._state.keep_grant(f"{checkpoint.size:08d}-{offer.boot_id.hex()[:16]}", signed)
+        self._state.advance(bare(checkpoint, self._witness.log_key))
+        return signed
+
+    def stands(self, message: bytes) -> RecoveryStanding:
+        """The appliance's answer to a grant; raises `MalformedError`, `SignatureError`, `RefusedError` (wrong-boot)."""
+        offer, _ = self._offered()
+        body = open_message(offer.keys.signing_key, STANDING_LABEL, message, "answer to the grant")
+        standing = RecoveryStanding.parse(body)
+        if standing.boot_id != offer.boot_id:
+            raise refuse(
+                RefusalCode.WRONG_BOOT,
+                expected=f"an answer of boot {offer.boot_id.hex()[:16]}…, which this silo has authorised",
+                found=f"one of boot {standing.boot_id.hex()[:16]}…",
+                remedy="ask again",
+            )
+        return standing
+
+    def _offered(self) -> tuple[RecoveryOffer, Checkpoint]:
+        if self._offer is None:
+            raise ValueError("nothing was offered yet")
+        return self._offer
