@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from attestation import Evidence
 from attestation.collect.platform import Platform
+from attestation.report_data import ENROLMENT
 from protocol.credentials import CertificateAuthority
 from protocol.enrolment import ApplianceKeys
 from protocol.keys import SEALING_SEED_BYTES, SealingKey, Secret, SigningKey
@@ -69,10 +70,10 @@ class Boot(Secret):
         """Evidence for such a purpose, to be logged; raises `CollectError`."""
         return self.platform.evidence(self.unattended_report_data(purpose))
 
-    def evidence_for(self, nonce: bytes) -> Evidence:
-        """Evidence over a silo's 32-byte nonce; raises `CollectError`."""
+    def evidence_for(self, nonce: bytes, purpose: str = ENROLMENT) -> Evidence:
+        """Evidence over a silo's 32-byte nonce, for its enrolment or a recovery; raises `CollectError`."""
         return self.platform.evidence(
             self.keys.report_data(
-                purpose="enrolment", origin=self.origin, agreement=self.agreement, boot_id=self.boot_id, nonce=nonce
+                purpose=purpose, origin=self.origin, agreement=self.agreement, boot_id=self.boot_id, nonce=nonce
             )
         )

@@ -44,6 +44,11 @@ class Ledger:
         return self._log.size
 
     @property
+    def root(self) -> bytes:
+        """The root hash (32 bytes) at `size`."""
+        return self._log.root()
+
+    @property
     def checkpoint_text(self) -> str:
         """The newest checkpoint as a signed note."""
         return self._log.checkpoint.decode()
