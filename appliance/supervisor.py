@@ -87,11 +87,12 @@ class Supervisor:
         handover: Handover | None = None,
         *,
         rotate_log_key: bool = False,
+        recover: bool = False,
     ) -> None:
-        """`rotate_log_key`: of the enclave's first boot; those after it go on under the key that it made."""
+        """`rotate_log_key`, `recover`: of the enclave's first boot; those after it go on under the key that it made."""
         self._config = config
         self._handover = handover
-        self._rotate_log_key = rotate_log_key
+        self._at_first = ["--rotate-log-key"] * rotate_log_key + ["--recover"] * recover
         self._output = output
         self._places = Places.of(config.store)
         self._addresses = {"enrolment": config.enrolment, "federation": config.federation}
@@ -182,8 +183,7 @@ class Supervisor:
                 )
                 if path is not None
             ]
-            if self._rotate_log_key:
-                arguments.append("--rotate-log-key")
+            arguments += self._at_first
         else:
             arguments += [f"--spool={places.spool}", f"--models={places.models}"]
             arguments += [f"--{port}={address}" for port, address in self._addresses.items()]
@@ -268,7 +268,7 @@ class Supervisor:
                 self._gateway.prove()
                 return
             self._boot_id = boot_id
-            self._rotate_log_key = False
+            self._at_first = []
         else:
             report.literal("event", "serving")
             addresses = {port: report.text(port) for port in self._addresses}

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from attestation.encoding import labelled_digest
 from protocol.enrolment import ApplianceKeys
-from protocol.errors import MalformedError
+from protocol.errors import MalformedError, RefusalCode, RefusedError, refuse
 from protocol.keys import SigningKey, VerifyingKey
-from protocol.record import Bytes, Count, Digest, Id32, Key32, Name, Note, Record, Text
+from protocol.record import Bytes, Count, Digest, Id32, Key32, Name, Note, Record, Text, kind_of
 from protocol.session import Consistency
 from protocol.signed import open_message, sign_message, unverified_body
 
@@ -121,6 +121,24 @@ class RecoveryStanding(Record, kind="recovery-standing", limit_bytes=2**18):
     owners: tuple[Name, ...]
     required: Count
     recovered: Count | None
+
+
+def is_ask(message: bytes) -> bool:
+    """Whether a signed message says that it is a `RecoveryAsk`, before anything about it is verified."""
+    try:
+        return kind_of(unverified_body(message), RecoveryAsk.LIMIT_BYTES)[0] == RecoveryAsk.KIND
+    except MalformedError:
+        return False
+
+
+def not_recovering() -> RefusedError:
+    """The refusal of an ask where the log has its key."""
+    return refuse(
+        RefusalCode.NOT_RECOVERING,
+        expected="an appliance that has lost the log's key and was started with --recover",
+        found="one whose log goes on",
+        remedy="nothing is to be authorised; start `strongroom silo train`",
+    )
 
 
 def keys_digest(keys: ApplianceKeys) -> bytes:

@@ -14,6 +14,7 @@ from attestation.collect.errors import CollectError
 from attestation.collect.platform import Platform
 from audit.agreed import log_key_of
 from audit.entries import SiloAdmitted, parse_entry
+from audit.grants import verify_grants
 from audit.key_history import NOTHING, Followed, KeyChangeError, follow
 from audit.log_keys import LogKeys
 from audit.merkle import TreeHead
@@ -136,7 +137,7 @@ class Dialog:
         history = KeyHistory.parse(answer)
         keys, head = self._known()
         try:
-            followed = follow(history, agreement=party.agreement, keys=keys, head=head)
+            followed = follow(history, agreement=party.agreement, keys=keys, head=head, verify_grants=verify_grants)
         except KeyChangeError as error:
             note = Checkpoint.parse(welcome.checkpoint.encode())
             raise party.witness.refuse_keys(error, answer, note) from error

@@ -71,7 +71,7 @@ class Decline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendInitial:
-    """Seal the agreement's initial model to the appliance and upload it."""
+    """Seal the model with this content to the appliance and upload it: the agreed initial one, or one that it lost."""
 
     digest: bytes
 
@@ -224,7 +224,8 @@ class SiloMachine:
             if isinstance(parsed, CosignRequest):
                 return self._cosign(parsed)
             if isinstance(parsed, WantInitial):
-                return self._initial(parsed)
+                # The initial model or, after a recovery, any that was published.
+                return SendInitial(digest=parsed.digest)
             return self._announced(parsed)
 
     def hold(self, update: SealedUpdate) -> bool:
@@ -273,16 +274,6 @@ class SiloMachine:
             reason = str(error)[:_REASON_CHARACTERS]
             declined = Declined(size=error.size, code=str(error.refusal.code), reason=reason)
             return Decline(message=declined.encode(), error=error)
-
-    def _initial(self, wanted: WantInitial) -> Step:
-        if wanted.digest != self.agreement.model.initial:
-            raise refuse(
-                RefusalCode.WRONG_MODEL,
-                expected=f"a request for the agreed initial model sha256:{self.agreement.model.initial.hex()}",
-                found=f"one for sha256:{wanted.digest.hex()}",
-                remedy="the appliance departs from the agreement: do not go on with it",
-            )
-        return SendInitial(digest=wanted.digest)
 
     def _announced(self, announcement: Announcement) -> Step:
         try:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import cast
 
 import torch
 from agreement_examples import good_agreement
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from appliance.enclave.machine import Enclave
 from appliance.enclave.ports import Ports
-from appliance.enclave.startup import start
+from appliance.enclave.startup import recover, start
 from appliance.enclave.succession import Successor
 from attestation.collect.platform import Platform, SimulatedPlatform
 from audit.log_files import LogFiles
@@ -26,12 +27,15 @@ from protocol.errors import ProtocolError, RefusalCode, RefusedError
 from protocol.keys import SigningKey
 from protocol.layout import Layout, Role, Section, content_digest
 from protocol.layout import Tensor as LayoutTensor
+from protocol.recovery import RecoveryOffer, RecoveryStanding
 from protocol.sealing import BlobKind, MemoryBytes
 from protocol.sealing.bytes_io import read
 from protocol.update import UpdateMetadata
 from silo_client.bodies import BodyFormat, open_body, read_control, seal_initial, seal_update
+from silo_client.kept_model import KeptModels
 from silo_client.machine import Decline, Finish, Ignore, Resume, Send, SendInitial, SiloMachine, Train
 from silo_client.model import Sections, allocate_sections, chunk_view
+from silo_client.recovery import RecoveryDialog
 from silo_client.state import SiloState
 
 torch.set_num_threads(1)
@@ -99,6 +103,17 @@ def gradient_descent(
     return total / (eta * steps) - c_i, metadata
 
 
+def kept_models(state: SiloState, layout: Layout, initial: Callable[[], Sections]) -> KeptModels:
+    """What a silo that has the initial model, and keeps the newest, can hand back."""
+    return KeptModels(
+        state=state,
+        layout=layout,
+        agreed=content_of(layout, initial()),
+        initial=initial,
+        keeps=True,
+    )
+
+
 @dataclass
 class MemorySilo:
     """One silo: its machine, its store, and what it saw."""
@@ -106,6 +121,7 @@ class MemorySilo:
     name: str
     machine: SiloMachine
     form: BodyFormat
+    kept: KeptModels
     target: Tensor
     training: Training = gradient_descent
     models: list[Tensor] = field(default_factory=list)
@@ -170,19 +186,61 @@ class MemoryFederation:
             layout=self.layout,
             store=store if store is not None else self.store,
             platform=self.platform(measurement),
-            ports=Ports(
-                clock=lambda: self.now,
-                random=os.urandom,
-                send=lambda silo, message: self.outbox.append((silo, message)),
-                ask=lambda witness, message: self.to_witnesses.append((witness, message)),
-                wake=lambda: None,
-                event=self.events.append,
-            ),
+            ports=self.ports(),
             predecessor=None if self.predecessor is None else LogFiles(self.predecessor),
             successor=successor,
             rotate_log_key=rotate_log_key,
         )
         return self.enclave
+
+    def recover(self, *, store: Store | None = None, measurement: bytes = MEASUREMENT) -> Enclave:
+        """Start an enclave with --recover: it is (typed as) the enclave that it becomes."""
+        self.outbox.clear()
+        found = recover(
+            agreement=self.agreement,
+            layout=self.layout,
+            store=store if store is not None else self.store,
+            platform=self.platform(measurement),
+            ports=self.ports(),
+        )
+        self.enclave = cast(Enclave, found)
+        return self.enclave
+
+    def ports(self) -> Ports:
+        return Ports(
+            clock=lambda: self.now,
+            random=os.urandom,
+            send=lambda silo, message: self.outbox.append((silo, message)),
+            ask=lambda witness, message: self.to_witnesses.append((witness, message)),
+            wake=lambda: None,
+            event=self.events.append,
+        )
+
+    def asks(self, name: str) -> tuple[RecoveryDialog, RecoveryOffer]:
+        """What `strongroom silo recover` does before it asks its user. The silo's own process is not running."""
+        kept = self.kept(name)
+        dialog = RecoveryDialog(
+            agreement=self.agreement,
+            silo=name,
+            identity=signing_key(name),
+            state=kept._state,
+            models=kept.held(),
+            random=os.urandom,
+        )
+        return dialog, dialog.offered(self.enclave.hello(dialog.ask()), self.now)
+
+    def authorise(self, *names: str) -> RecoveryStanding | None:
+        """What it does once the user has agreed, for each of these silos; the last one's answer."""
+        standing = None
+        for name in names:
+            dialog, _ = self.asks(name)
+            standing = dialog.stands(self.enclave.enrol(dialog.grant()))
+        return standing
+
+    def kept(self, name: str) -> KeptModels:
+        """A silo's models, in its store."""
+        state = SiloState.open(self.silo_stores[name], agreement=self.agreement.digest, silo=name)
+        return kept_models(state, self.layout, lambda: self.initial)
 
     def silo(self, name: str, *, agreement: Agreement | None = None) -> MemorySilo:
         """A silo's process, new: only its store is from before."""
@@ -198,11 +256,12 @@ class MemoryFederation:
             clock=lambda: self.now,
             random=os.urandom,
         )
+        kept = kept_models(state, self.layout, lambda: self.initial)
         form = BodyFormat(
             agreement=agreement, layout=self.layout, silo=name, identity=signing_key(name), random=os.urandom
         )
         target = torch.full((self.layout.coordinates(Section.PARAMETERS),), float(index + 1))
-        self.silos[name] = MemorySilo(name=name, machine=machine, form=form, target=target)
+        self.silos[name] = MemorySilo(name=name, machine=machine, form=form, kept=kept, target=target)
         return self.silos[name]
 
     def enrol(self, silo: MemorySilo) -> None:
@@ -250,7 +309,7 @@ class MemoryFederation:
             self.enclave.receive(silo.name, step.message)
             silo.errors.append(step.error)
         elif isinstance(step, SendInitial):
-            self.send_initial(silo)
+            self.send_initial(silo, step.digest)
         elif isinstance(step, Train):
             self.train(silo, step)
         elif isinstance(step, Resume):
@@ -261,10 +320,14 @@ class MemoryFederation:
         elif not isinstance(step, Ignore):
             raise TypeError(f"no such step: {step!r}")
 
-    def send_initial(self, silo: MemorySilo) -> None:
-        enrolled, state = silo.machine.enrolled, silo.machine.state
+    def send_initial(self, silo: MemorySilo, content: bytes) -> None:
+        """Hand in the model that the enclave asks for; a silo that doesn't hold it lets the time run out."""
+        enrolled, state, model = silo.machine.enrolled, silo.machine.state, silo.kept.find(content)
+        if model is None:
+            return
         _, name = seal_initial(
-            self.initial,
+            model,
+            content=content,
             boot_id=enrolled.boot_id,
             recipient=enrolled.keys.sealing_key,
             state=state,
@@ -277,6 +340,7 @@ class MemoryFederation:
         model = self.body(step.model.name)
         sections, _ = open_body(model, step.model, BlobKind.MODEL, step.entry.model, silo.form)
         x = sections[Section.PARAMETERS]
+        silo.kept.keep(step.entry.model, sections)
         control = step.control if isinstance(step, Train) else None
         if control is None or not isinstance(step, Train) or step.entry.control is None:
             return x, torch.zeros_like(x)

@@ -184,7 +184,7 @@ UNLOGGED: dict[str, tuple[Attack, str]] = {
     "a control variate": (header(kind=BlobKind.CONTROL), "malformed: expected kind update, found control; send the ki"),
     "a second initial model": (
         header(kind=BlobKind.INITIAL, round=0, attempt=0),
-        "already-complete: expected one complete upload for each attempt and silo, found the initial model is here",
+        "already-complete: expected one complete upload for each attempt and silo, found the model is here",
     ),
     "a signature by another key": (header(signer=SigningKey(b"\x07" * 32)), CORRUPT),
     "its own old update again": (

@@ -32,6 +32,7 @@ from protocol.errors import RefusalCode, RefusedError, refuse
 from protocol.key_history import is_catchup
 from protocol.keys import SEALING_SEED_BYTES, SealingKey
 from protocol.layout import Layout
+from protocol.recovery import is_ask, not_recovering
 from protocol.sealing import ByteSource
 from protocol.session import Cosigned, Declined, Join, UploadAccepted, WantInitial, parse_from_silo
 
@@ -95,6 +96,8 @@ class Enclave:
 
     def hello(self, message: bytes) -> bytes:
         """Answer a silo's `Hello`, or its `Catchup`; raises `RefusedError`."""
+        if is_ask(message):
+            raise not_recovering()
         if is_catchup(message):
             catchup = self._desk.catchup(message)
             with self._lock:
@@ -207,7 +210,7 @@ class Enclave:
         """When `tick` has something to do at the latest, in unix seconds; None if only a message can bring it."""
         with self._lock:
             phase, now = self._ledger.history.phase, self._ports.clock()
-            if phase is Phase.IDLE and self._release.has_sessions:
+            if self._release.has_sessions and (phase is Phase.IDLE or self._state.model is None):
                 initial = None if self._initial_from is None else self._initial_due
                 return min((due for due in (self._open_at, initial) if due is not None and now < due), default=None)
             if phase is Phase.COLLECTING and self._attempt is not None:
@@ -225,7 +228,9 @@ class Enclave:
             if phase is Phase.IDLE:
                 return self._open_if_ready()
             if phase is Phase.CLOSED:
-                if not self._release.is_asked_for:
+                if self._state.model is None:
+                    self._ask_for_model(self._release.joined())
+                elif not self._release.is_asked_for:
                     self._release.ask(None, self._state)
                 return False
             if phase is Phase.COLLECTING:
@@ -248,7 +253,7 @@ class Enclave:
         if not self._release.suffices():
             return False
         if self._state.model is None:
-            self._ask_for_initial(joined)
+            self._ask_for_model(joined)
             return False
         if len(joined) < len(self._agreement.silos) and self._ports.clock() < self._open_at:
             return False
@@ -272,7 +277,8 @@ class Enclave:
             )
             self._ledger.stage(self._opened(self._attempt))
         self._ledger.flush()
-        self._release.ask(self._attempt, self._state)
+        if self._state.model is not None:
+            self._release.ask(self._attempt, self._state)
 
     def _opened(self, attempt: Attempt) -> RoundOpened:
         history, training = self._ledger.history, self._agreement.training
@@ -301,10 +307,13 @@ class Enclave:
             model=history.model,
         )
 
-    def _ask_for_initial(self, joined: tuple[str, ...]) -> None:
-        """Ask one silo at a time for the initial model, those first who were not asked yet, each for a round's time."""
+    def _ask_for_model(self, joined: tuple[str, ...]) -> None:
+        """Ask one silo at a time for the initial model, or after a recovery for the one that the log names.
+
+        Those first who were not asked yet, each for a round's time.
+        """
         now = self._ports.clock()
-        if self._initial_from is not None and now < self._initial_due:
+        if not joined or (self._initial_from is not None and now < self._initial_due):
             return
         silo = next((silo for silo in joined if silo not in self._initial_asked), None)
         if silo is None:
@@ -313,7 +322,7 @@ class Enclave:
         self._initial_from = silo
         self._initial_due = now + self._agreement.federation.round_deadline_seconds
         self._initial_asked.add(silo)
-        self._ports.send(silo, WantInitial(digest=self._agreement.model.initial).encode())
+        self._ports.send(silo, WantInitial(digest=self._ledger.history.model).encode())
 
     def _ask_another(self, silo: str) -> None:
         """If this silo was asked for the initial model: it left, began anew, or sent something else."""

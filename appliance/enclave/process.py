@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, TextIO
@@ -23,6 +24,7 @@ from appliance.enclave.hardening import harden
 
 if TYPE_CHECKING:
     from appliance.enclave.machine import Enclave
+    from appliance.enclave.recovering import Recovering
     from appliance.enclave.succession import Successor
     from attestation.collect.platform import Platform
     from attestation.reference_values import ReferenceValues
@@ -47,6 +49,7 @@ class Settings:
     successor: Path | None
     approvals: Path | None
     rotate_log_key: bool
+    recover: bool
 
     @classmethod
     def parse(cls, arguments: list[str]) -> "Settings":
@@ -57,6 +60,7 @@ class Settings:
         for name in ("endorsements", "predecessor", "successor", "approvals"):
             parser.add_argument(f"--{name}", type=Path)
         parser.add_argument("--rotate-log-key", action="store_true")
+        parser.add_argument("--recover", action="store_true")
         return cls(**vars(parser.parse_args(arguments)))
 
 
@@ -132,7 +136,7 @@ def serve(settings: Settings) -> None:
     from appliance.enclave.ports import Ports
     from appliance.enclave.service import EnclaveService, open_socket
     from appliance.enclave.spool import EnclaveSpool
-    from appliance.enclave.startup import StartRefusedError, start
+    from appliance.enclave.startup import StartRefusedError, recover, start
     from appliance.enclave.ticker import Ticker
     from audit.log_files import LogFiles
     from audit.store import DirectoryStore, StoreError
@@ -154,18 +158,20 @@ def serve(settings: Settings) -> None:
         layout = Layout.parse(settings.layout.read_bytes())
         store = DirectoryStore(settings.store, file_mode=_FILE_MODE)
         store.discard_leftovers()
-        core = start(
-            agreement=agreement,
-            layout=layout,
-            store=store,
-            platform=_platform(agreement.appliance, settings.endorsements),
-            ports=Ports(
-                clock=_clock, random=os.urandom, send=outbox.send, ask=outbox.ask, wake=ticker.wake, event=event
-            ),
-            threads=settings.threads,
-            predecessor=None if settings.predecessor is None else LogFiles.find(settings.predecessor),
-            successor=_successor(settings),
-            rotate_log_key=settings.rotate_log_key,
+        platform = _platform(agreement.appliance, settings.endorsements)
+        ports = Ports(
+            clock=_clock, random=os.urandom, send=outbox.send, ask=outbox.ask, wake=ticker.wake, event=event
+        )
+        begin = recover
+        if not settings.recover:
+            begin = partial(
+                start,
+                predecessor=None if settings.predecessor is None else LogFiles.find(settings.predecessor),
+                successor=_successor(settings),
+                rotate_log_key=settings.rotate_log_key,
+            )
+        core = begin(
+            agreement=agreement, layout=layout, store=store, platform=platform, ports=ports, threads=settings.threads
         )
     except (StartRefusedError, StoreError, ProtocolError, OSError) as error:
         raise CannotStartError(str(error)) from error
@@ -189,7 +195,7 @@ def serve(settings: Settings) -> None:
 class _Watched:
     """The core as the ticker knows it, watched: `published` is called after a tick in which a round was."""
 
-    def __init__(self, core: "Enclave", published: Callable[[], None]) -> None:
+    def __init__(self, core: "Enclave | Recovering", published: Callable[[], None]) -> None:
         self._core = core
         self._published = published
         self._round = core.describe().round

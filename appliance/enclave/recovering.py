@@ -19,9 +19,12 @@ from appliance.enclave.ledger import Ledger
 from appliance.enclave.machine import Description, Enclave
 from appliance.enclave.ports import Ports
 from attestation.collect.errors import CollectError
-from audit.grants import GrantError, Recovered, newest_held, owners_of, verify_grant
-from audit.replay import Phase
+from attestation.report_data import GENESIS
+from audit.entries import LogGenesis, LogRecovered
+from audit.grants import GrantError, Recovered, newest_held, owners_of, verify_grant, verify_grants
+from audit.phases import Phase
 from protocol.agreement import Agreement, mismatch
+from protocol.appraisal import appraise_appliance
 from protocol.errors import MalformedError, RefusalCode, RefusedError, SignatureError, refuse
 from protocol.recovery import (
     ASK_LABEL,
@@ -35,6 +38,7 @@ from protocol.recovery import (
     RecoveryGrants,
     RecoveryOffer,
     RecoveryStanding,
+    not_recovering,
 )
 from protocol.sealing import ByteSource
 from protocol.signed import open_message, sign_message, unverified_body
@@ -60,14 +64,13 @@ class Recovering:
         agreement: Agreement,
         boot: Boot,
         ledger: Ledger,
-        previous: bytes,
         ports: Ports,
-        conclude: Callable[[bytes, bytes], Enclave],
+        conclude: Callable[[Recovered, bytes, bytes], Enclave],
     ) -> None:
-        """`ledger`: the log as it is, whose key `previous` is lost.
+        """`ledger`: the log as it is, whose key is lost.
 
-        `conclude` takes the grants object's bytes and the content digest of the model to go on from. It makes the
-        recovery durable, and raises `CollectError`, with nothing changed, where the TEE makes no evidence.
+        `conclude` takes what was granted, the grants object's bytes and the content digest of the model to go on from.
+        It makes the recovery durable, and raises `CollectError`, with nothing changed, where the TEE makes no evidence.
         """
         self._lock = threading.RLock()
         self._agreement = agreement
@@ -78,7 +81,7 @@ class Recovering:
         self._recovered = Recovered(
             boot_id=boot.boot_id,
             keys=boot.keys,
-            previous=previous,
+            previous=ledger.history.log_key or b"",
             size=ledger.size,
             root=ledger.root,
         )
@@ -91,8 +94,8 @@ class Recovering:
 
     def hello(self, message: bytes) -> bytes:
         """Answer a `RecoveryAsk`; raises `RefusedError`. A `Hello` waits until the log is recovered."""
-        if self._enclave is not None:
-            return self._enclave.hello(message)
+        if (enclave := self._enclave) is not None:
+            return enclave.hello(message)
         try:
             ask = RecoveryAsk.parse(unverified_body(message))
         except MalformedError:
@@ -115,8 +118,8 @@ class Recovering:
             self._ports.event(f"evidence-failed {error}")
             raise _no_evidence() from error
         with self._lock:
-            if self._enclave is not None:
-                return self._enclave.hello(message)
+            if self._size is not None:
+                raise not_recovering()
             return self._offer(ask, evidence)
 
     def enrol(self, message: bytes) -> bytes:
@@ -250,7 +253,7 @@ class Recovering:
         granted = [self._grants[silo.name] for silo in self._agreement.silos if silo.name in self._grants]
         grants = RecoveryGrants(grants=tuple(each.signed for each in granted)).encode()
         try:
-            self._enclave = self._conclude(grants, self._model(granted))
+            self._enclave = self._conclude(self._recovered, grants, self._model(granted))
         except CollectError as error:
             self._ports.event(f"evidence-failed {error}")
             raise _no_evidence() from error
@@ -279,6 +282,22 @@ class Recovering:
         if self._enclave is None:
             raise _waits()
         return self._enclave
+
+
+def require_vouched(agreement: Agreement, genesis: LogGenesis, ledger: Ledger) -> None:
+    """Require that leaf 0's evidence vouches for the log's first key, and grants for each one after a loss.
+
+    (After a rotation both keys have signed, which was verified when the log was opened.) No defence: silos hold the log
+    against the keys and the head that they know. But whoever restores the wrong store should hear it here. Raises
+    `ProtocolError`.
+    """
+    report_data = genesis.keys.unattended_report_data(
+        purpose=GENESIS, origin=agreement.log.origin, agreement=agreement.digest, boot_id=genesis.boot_id
+    )
+    appraise_appliance(ledger.get_object(genesis.evidence), agreement, report_data, genesis.time)
+    for _, entry in ledger.history.key_changes:
+        if isinstance(entry, LogRecovered):
+            verify_grants(agreement, entry, ledger.get_object(entry.grants))
 
 
 def _waits() -> RefusedError:

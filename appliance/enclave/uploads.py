@@ -30,7 +30,7 @@ from protocol.session import UploadAccepted
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class InitialModel:
-    """The initial model, checked against the agreement's digest and sealed again as the first body."""
+    """The initial model, or the one that the log goes on from after a recovery: checked, and sealed again as a body."""
 
     body: BodySecret
 
@@ -77,7 +77,7 @@ class Uploads:
         """
         if header.kind is BlobKind.INITIAL:
             if state.model is not None:
-                raise _complete("the initial model is here already")
+                raise _complete("the model is here already")
             return UploadTask(self, admission, source, header, None)
         history, silo = self.ledger.history, admission.silo
         if attempt is None or history.phase is not Phase.COLLECTING:
@@ -208,7 +208,7 @@ class UploadTask:
 
     def _judge_initial(self) -> InitialModel:
         uploads, agreement = self._uploads, self._uploads.agreement
-        content = agreement.model.initial
+        content = self._model
         try:
             reader = BlobReader(self._source, uploads.layout.chunks)
             expected = self._expected(BlobKind.INITIAL, 0, 0, content)
@@ -220,9 +220,9 @@ class UploadTask:
         except (SignatureError, MalformedError) as error:
             raise refuse(
                 RefusalCode.UPDATE_CORRUPT,
-                expected="the initial model, signed by the silo and sealed to this boot of the appliance",
+                expected="the model that was asked for, signed by the silo and sealed to this boot of the appliance",
                 found=str(error),
-                remedy="seal the initial model again",
+                remedy="seal it again",
             ) from error
 
     def _expected(

@@ -36,6 +36,9 @@ def command() -> None:
 @click.option(
     "--rotate-log-key", is_flag=True, help="Go on with the log under a new key, to which the present one hands over."
 )
+@click.option(
+    "--recover", is_flag=True, help="Where the log's key is lost: wait for the silos' leave to go on under a new one."
+)
 @click.option("--successor", type=_FILE, help="End this federation for another agreement; needs --approvals.")
 @click.option(
     "--approvals",
@@ -51,18 +54,26 @@ def serve(
     *,
     as_json: bool,
     rotate_log_key: bool,
+    recover: bool,
 ) -> None:
     """Run an appliance until SIGTERM or Ctrl-C, and start again what dies.
 
     With --rotate-log-key its first boot retires the log's key for good; silos follow to the new one by themselves. With
     --successor the log ends: silos cosign that, get the last model, and go on under the other agreement.
 
+    With --recover it takes up a log whose key or model is lost (on another machine, say, or where the TEE keeps no key
+    across restarts), once enough owners have agreed with `strongroom silo recover`.
+
     Exits with 0 when told to stop, 2 if its files, ports or store can't be used, 3 if the enclave refuses to start
     (another agreement, a damaged or older store), 4 if a process keeps failing.
     """
+    if rotate_log_key and recover:
+        raise Failure("expected one of --rotate-log-key and --recover, found both: a lost key can't hand over")
     config = _read_config(file)
     agreement = _read_agreement(config)
     _require_witnesses(config, agreement, file)
+    if successor is not None and recover:
+        raise Failure("expected one of --successor and --recover, found both: recover the log, then end it")
     if (successor is None) is not (approvals is None):
         raise Failure("expected --successor and --approvals together, found one of them")
     handover = None
@@ -76,7 +87,7 @@ def serve(
 
     output = Output(ready=say_ready, line=lambda line: click.echo(line, err=True))
     try:
-        ended = Supervisor(config, output, handover, rotate_log_key=rotate_log_key).run()
+        ended = Supervisor(config, output, handover, rotate_log_key=rotate_log_key, recover=recover).run()
     except StoreUnusableError as error:
         raise Failure(str(error)) from error
     if ended is not Exit.ASKED:
