@@ -86,10 +86,19 @@ class CosignRequest(Record, kind="cosign", limit_bytes=_LIMIT):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LostModel(Record):
+    """What shows that the appliance lost its model: the `log.recovered` entry that names it, and a checkpoint."""
+
+    recovered: LoggedEntry
+    checkpoint: Note
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WantInitial(Record, kind="want-initial", limit_bytes=_LIMIT):
-    """Please upload the initial model that the agreement names by `digest`."""
+    """Please upload the model with this content: the agreement's initial one, or the one that is `lost`."""
 
     digest: Digest
+    lost: LostModel | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

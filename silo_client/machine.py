@@ -17,12 +17,14 @@ from typing import TypeAlias
 
 from attestation.collect.platform import Platform
 from audit.agreed import quorum_of
-from audit.entries import RoundOpened, UpdateAccepted, parse_entry
+from audit.entries import LogRecovered, RoundOpened, UpdateAccepted, parse_entry
 from audit.merkle import ProofError
+from audit.note import Checkpoint
 from audit.proof import Receipt
 from audit.quorum import QuorumError
 from protocol.agreement import Agreement
 from protocol.errors import MalformedError, RefusalCode, SignatureError, refuse
+from protocol.fields import format_digest
 from protocol.keys import SigningKey, VerifyingKey
 from protocol.sealing import BlobKind, ContentKey, ModelKey, ModelKeyTerms, key_digest
 from protocol.session import (
@@ -224,8 +226,7 @@ class SiloMachine:
             if isinstance(parsed, CosignRequest):
                 return self._cosign(parsed)
             if isinstance(parsed, WantInitial):
-                # The initial model or, after a recovery, any that was published.
-                return SendInitial(digest=parsed.digest)
+                return self._wanted(parsed)
             return self._announced(parsed)
 
     def hold(self, update: SealedUpdate) -> bool:
@@ -274,6 +275,25 @@ class SiloMachine:
             reason = str(error)[:_REASON_CHARACTERS]
             declined = Declined(size=error.size, code=str(error.refusal.code), reason=reason)
             return Decline(message=declined.encode(), error=error)
+
+    def _wanted(self, wanted: WantInitial) -> Step:
+        """The initial model, or the one that the log names after a loss; nothing else is handed to anybody."""
+        agreed, named = self.agreement.model.initial, None
+        if wanted.lost is not None:
+            checkpoint, logged = Checkpoint.parse(wanted.lost.checkpoint.encode()), wanted.lost.recovered
+            receipt = Receipt(index=logged.index, proof=logged.hashes, checkpoint=checkpoint)
+            receipt.verify(logged.entry, log_key=self._witness.log_keys.signer(checkpoint), quorum=None)
+            entry = parse_entry(logged.entry)
+            named = entry.model if isinstance(entry, LogRecovered) else None
+        if wanted.digest not in (agreed, named):
+            raise refuse(
+                RefusalCode.WRONG_MODEL,
+                expected=f"a request for the agreed initial model {format_digest(agreed)}"
+                + ("" if named is None else f", or for {format_digest(named)}, which the log says is lost"),
+                found=f"one for {format_digest(wanted.digest)}",
+                remedy="the appliance departs from the agreement: do not go on with it",
+            )
+        return SendInitial(digest=wanted.digest)
 
     def _announced(self, announcement: Announcement) -> Step:
         try:

@@ -25,7 +25,7 @@ from appliance.enclave.release import Release
 from appliance.enclave.sealed_state import EnclaveState
 from appliance.enclave.uploads import InitialModel, Uploads, UploadTask, Verdict, read_header
 from attestation.collect.errors import CollectError
-from audit.entries import ControlReset, LogClosed, RoundAbandoned, RoundCommitted, RoundOpened
+from audit.entries import ControlReset, LogClosed, LogRecovered, RoundAbandoned, RoundCommitted, RoundOpened
 from audit.phases import BELOW_MINIMUM_COHORT, Phase
 from protocol.agreement import Agreement
 from protocol.errors import RefusalCode, RefusedError, refuse
@@ -34,7 +34,7 @@ from protocol.keys import SEALING_SEED_BYTES, SealingKey
 from protocol.layout import Layout
 from protocol.recovery import is_ask, not_recovering
 from protocol.sealing import ByteSource
-from protocol.session import Cosigned, Declined, Join, UploadAccepted, WantInitial, parse_from_silo
+from protocol.session import Cosigned, Declined, Join, LostModel, UploadAccepted, WantInitial, parse_from_silo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -322,7 +322,15 @@ class Enclave:
         self._initial_from = silo
         self._initial_due = now + self._agreement.federation.round_deadline_seconds
         self._initial_asked.add(silo)
-        self._ports.send(silo, WantInitial(digest=self._ledger.history.model).encode())
+        self._ports.send(silo, WantInitial(digest=self._ledger.history.model, lost=self._lost_model()).encode())
+
+    def _lost_model(self) -> LostModel | None:
+        """What shows a silo that it may hand out another model than the initial one."""
+        history, size = self._ledger.history, self._ledger.size
+        if history.model == self._agreement.model.initial:
+            return None
+        index = next(index for index, entry in reversed(history.key_changes) if isinstance(entry, LogRecovered))
+        return LostModel(recovered=self._ledger.logged(index, size), checkpoint=self._ledger.checkpoint_text)
 
     def _ask_another(self, silo: str) -> None:
         """If this silo was asked for the initial model: it left, began anew, or sent something else."""

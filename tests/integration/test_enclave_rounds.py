@@ -376,12 +376,12 @@ def test_a_silo_without_the_initial_model_is_passed_over() -> None:
     federation.enrol_all()
     asked = []
 
-    def send_initial(silo: MemorySilo) -> None:
+    def send_initial(silo: MemorySilo, content: bytes) -> None:
         asked.append(silo.name)
         if silo.name == "silo-0":
             federation.enclave.receive(silo.name, silo.machine.join())
         else:
-            MemoryFederation.send_initial(federation, silo)
+            MemoryFederation.send_initial(federation, silo, content)
 
     federation.send_initial = send_initial  # type: ignore[method-assign]
     federation.run()

@@ -90,7 +90,7 @@ def test_a_silo_that_keeps_the_initial_model_to_itself_is_passed_over() -> None:
     federation = federation_of(1)
     asked = until_asked(federation)
     send = federation.send_initial
-    federation.send_initial = lambda silo: None if silo.name == asked else send(silo)  # type: ignore[method-assign]
+    federation.send_initial = lambda silo, content: None if silo.name == asked else send(silo, content)  # type: ignore[method-assign]
     federation.run()
     assert all(silo.finished for silo in federation.silos.values())
 

@@ -17,14 +17,14 @@ from silo_appliance import (
     silo_machine,
 )
 
-from audit.entries import CohortMember, RoundAbandoned, RoundPublished, SiloRefused
+from audit.entries import CohortMember, Entry, LogRecovered, RoundAbandoned, RoundPublished, SiloRefused
 from audit.merkle import ProofError
 from audit.quorum import QuorumError
 from audit.store import MemoryStore
 from protocol.errors import MalformedError, RefusalCode, RefusedError, SignatureError
 from protocol.keys import SEALING_SEED_BYTES, SealingKey, SigningKey
 from protocol.sealing import BlobKind
-from protocol.session import Announcement, Join, WantInitial
+from protocol.session import Announcement, Join, LoggedEntry, LostModel, WantInitial
 from protocol.update import UpdateMetadata
 from silo_client.announcement import MissingOutcomeError
 from silo_client.bodies import read_control, seal_update
@@ -528,3 +528,55 @@ def test_the_initial_model_is_asked_for_by_the_agreed_digest(appliance: FakeAppl
     assert machine.handle(WantInitial(digest=digest).encode()) == SendInitial(digest=digest)
     with pytest.raises(RefusedError, match="wrong-model: expected a request for the agreed initial model"):
         machine.handle(WantInitial(digest=bytes(32)).encode())
+
+
+def lost(appliance: FakeAppliance, entry: Entry) -> LostModel:
+    index = appliance.append(entry)
+    logged = LoggedEntry(index=index, entry=entry.encode(), hashes=appliance.log.inclusion(index))
+    return LostModel(recovered=logged, checkpoint=appliance.log.checkpoint.decode())
+
+
+def recovered(appliance: FakeAppliance, model: bytes) -> LogRecovered:
+    return LogRecovered(
+        time=NOW,
+        agreement=appliance.agreement.digest,
+        boot_id=appliance.boot_id,
+        keys=appliance.keys,
+        evidence=bytes(32),
+        previous=bytes(32),
+        size=appliance.log.size,
+        root=bytes(32),
+        model=model,
+        grants=bytes(32),
+        state=bytes(32),
+    )
+
+
+class TestALostModel:
+    MODEL = bytes.fromhex("ab" * 32)
+
+    def test_is_handed_out_where_the_log_names_it(self, appliance: FakeAppliance, machine: SiloMachine) -> None:
+        wanted = WantInitial(digest=self.MODEL, lost=lost(appliance, recovered(appliance, self.MODEL)))
+        assert machine.handle(wanted.encode()) == SendInitial(digest=self.MODEL)
+
+    def test_another_than_the_log_names_is_not(self, appliance: FakeAppliance, machine: SiloMachine) -> None:
+        wanted = WantInitial(digest=bytes(32), lost=lost(appliance, recovered(appliance, self.MODEL)))
+        with pytest.raises(RefusedError, match=f"or for sha256:{self.MODEL.hex()}, which the log says is lost"):
+            machine.handle(wanted.encode())
+
+    def test_another_entry_names_none(self, appliance: FakeAppliance, machine: SiloMachine) -> None:
+        wanted = WantInitial(digest=self.MODEL, lost=lost(appliance, appliance.opened()))
+        with pytest.raises(RefusedError, match="wrong-model"):
+            machine.handle(wanted.encode())
+
+    def test_an_entry_that_is_not_in_the_log(self, appliance: FakeAppliance, machine: SiloMachine) -> None:
+        shown = lost(appliance, recovered(appliance, bytes(32)))
+        forged = replace(shown.recovered, entry=recovered(appliance, self.MODEL).encode())
+        with pytest.raises(ProofError):
+            machine.handle(WantInitial(digest=self.MODEL, lost=replace(shown, recovered=forged)).encode())
+
+    def test_a_log_that_nobody_vouches_for(self, appliance: FakeAppliance, machine: SiloMachine) -> None:
+        other = FakeAppliance(appliance.agreement, appliance.layout)
+        wanted = WantInitial(digest=self.MODEL, lost=lost(other, recovered(other, self.MODEL)))
+        with pytest.raises(SignatureError):
+            machine.handle(wanted.encode())
