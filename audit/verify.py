@@ -31,6 +31,7 @@ from audit.entries import (
     ControlReset,
     Entry,
     LogGenesis,
+    LogRecovered,
     RoundAbandoned,
     RoundPublished,
     SiloAdmitted,
@@ -41,12 +42,12 @@ from audit.entries import (
 )
 from audit.evidence import EvidenceAgain
 from audit.findings import Findings
+from audit.grants import require_newest, verify_grants
 from audit.heads import Head, Heads
 from audit.inventory import Inventory
 from audit.kept import Kept
 from audit.key_changes import KeyChanges
 from audit.key_claims import claims_in
-from audit.key_history import no_recovery
 from audit.log_files import LogFiles
 from audit.merkle import TreeHead
 from audit.named_objects import NamedObjects
@@ -208,7 +209,7 @@ class _Audit:
             agreement=self._agreement,
             first=first,
             claims=claims,
-            verify_grants=no_recovery,
+            verify_grants=self._require_grants,
             objects=self._objects,
             findings=self._findings,
         )
@@ -216,6 +217,12 @@ class _Audit:
             problem = "changes the log's key in a way that this reader does not know; nothing from here on was replayed"
             self._findings.uncheckable(Line.ENTRIES, problem, entry=claims.size)
         self._heads.believe(self._keys.keys, known_to=claims.size)
+
+    def _require_grants(self, agreement: Agreement, entry: LogRecovered, grants: bytes) -> None:
+        """Raise `GrantError` unless silos authorised a recovery, and the newest model that they hold is taken up."""
+        verify_grants(agreement, entry, grants)
+        if self._history.closed is None:
+            require_newest(agreement, entry, grants, self._history.models)
 
     def _vouched_for(self, leaf: bytes) -> VerifyingKey | None:
         """The log key of a genesis of this agreement whose evidence is accepted; None if it could not be checked."""
