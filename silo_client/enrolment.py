@@ -14,10 +14,6 @@ from attestation.collect.errors import CollectError
 from attestation.collect.platform import Platform
 from audit.agreed import log_key_of
 from audit.entries import SiloAdmitted, parse_entry
-from audit.grants import verify_grants
-from audit.key_history import NOTHING, Followed, KeyChangeError, follow
-from audit.log_keys import LogKeys
-from audit.merkle import TreeHead
 from audit.note import Checkpoint
 from audit.proof import Receipt
 from audit.vouching import Voucher
@@ -39,10 +35,10 @@ from protocol.enrolment import (
     seal_enrolment,
 )
 from protocol.errors import MalformedError, ProtocolError, RefusalCode, RefusedError, refuse
-from protocol.key_history import CATCHUP_LABEL, Catchup, KeyChange, KeyHistory
 from protocol.keys import SEALING_SEED_BYTES, SealingKey, Secret, SigningKey
 from protocol.signed import open_message, sign_message, unverified_body
 from silo_client.channel import Credential
+from silo_client.following import Following
 from silo_client.state import SiloState
 from silo_client.witness import Witness
 
@@ -96,8 +92,13 @@ class Dialog:
         self._nonce = party.random(NONCE_BYTES)
         self._known_size = party.witness.known_size
         self._asked: _Asked | None = None
-        self._followed: Followed | None = None
-        self._changes: dict[int, KeyChange] = {}
+        self._following = Following(
+            agreement=party.agreement,
+            silo=party.silo,
+            identity=party.identity,
+            state=party.state,
+            witness=party.witness,
+        )
         self._voucher: Voucher | None = None
 
     def hello(self) -> bytes:
@@ -120,34 +121,20 @@ class Dialog:
             return None
         welcome, appraised_at = self._appraised(message, now)
         self._voucher = Voucher.of_welcome(welcome, time=appraised_at)
-        keys, head = self._known()
-        catchup = Catchup(
-            silo=party.silo, agreement=party.agreement.digest, log_key=keys.current.public, head=head.size
-        )
-        return sign_message(party.identity, CATCHUP_LABEL, catchup.encode())
+        return self._following.question()
 
     def caught_up(self, message: bytes, answer: bytes) -> None:
         """Follow the log to the key of the `Welcome` that was asked about; adopt it once it is reached.
 
-        Nothing is kept before the way is shown whole: every change by the key before it, and the last key by the
-        evidence that `catchup` appraised. Raises `LogBrokenError` (other-log), `MalformedError`.
+        Every change is shown by the key before it, and the last key by the evidence that `catchup` appraised. Raises
+        `LogBrokenError` (other-log), `MalformedError`.
         """
-        party = self._party
         welcome = Welcome.parse(unverified_body(message))
-        history = KeyHistory.parse(answer)
-        keys, head = self._known()
-        try:
-            followed = follow(history, agreement=party.agreement, keys=keys, head=head, verify_grants=verify_grants)
-        except KeyChangeError as error:
-            note = Checkpoint.parse(welcome.checkpoint.encode())
-            raise party.witness.refuse_keys(error, answer, note) from error
-        self._followed = followed
-        for change in history.changes:
-            self._changes[change.logged.index] = change
-        if followed.keys.current.public == welcome.keys.log and self._voucher is not None:
-            party.state.keep_voucher(self._voucher)
-            party.witness.adopt(followed, self._changes.values())
-            self._known_size = followed.checkpoint.size
+        reached = self._following.take(answer, key=welcome.keys.log, note=welcome.checkpoint)
+        if reached and self._voucher is not None:
+            self._party.state.keep_voucher(self._voucher)
+            self._following.adopt()
+            self._known_size = self._party.witness.known_size
 
     def welcome(self, message: bytes, now: int) -> bytes:
         """Check the `Welcome` and answer with the sealed `Enrol`; nothing leaves before every check has passed.
@@ -170,13 +157,6 @@ class Dialog:
         log_key = log_key_of(party.agreement, welcome.keys.log_key)
         party.witness.observe(checkpoint, log_key, at_least=self._known_size)
         return self._request(welcome, appraised_at)
-
-    def _known(self) -> tuple[LogKeys, TreeHead]:
-        """The log's keys and its head, as far as they are known by now."""
-        if self._followed is not None:
-            return self._followed.keys, self._followed.checkpoint.head
-        head = self._party.state.head
-        return self._party.witness.log_keys, NOTHING if head is None else head.head
 
     def _appraised(self, message: bytes, now: int) -> tuple[Welcome, int]:
         """Checks 1 to 6 of `welcome`, and the unix time for which the evidence was appraised."""

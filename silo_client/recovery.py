@@ -15,7 +15,7 @@ from protocol.agreement import Agreement, mismatch
 from protocol.appraisal import appraise_appliance
 from protocol.enrolment import NONCE_BYTES
 from protocol.errors import RefusalCode, refuse
-from protocol.keys import SigningKey
+from protocol.keys import SigningKey, VerifyingKey
 from protocol.recovery import (
     ASK_LABEL,
     OFFER_LABEL,
@@ -26,12 +26,16 @@ from protocol.recovery import (
     sign_grant,
 )
 from protocol.signed import open_message, sign_message, unverified_body
+from silo_client.following import Following
 from silo_client.state import SiloState
 from silo_client.witness import Witness, bare
 
 
 class RecoveryDialog:
-    """One recovery, as one silo sees it: `ask`, `offered`, and once the user agrees `grant` and `stands`."""
+    """One recovery, as one silo sees it: `ask`, `catchup` and `caught_up` until there is nothing to ask, `offered`.
+
+    Once the user has agreed: `grant`, `stands`.
+    """
 
     def __init__(
         self,
@@ -50,6 +54,9 @@ class RecoveryDialog:
         self._state = state
         self._models = tuple(models)
         self._witness = Witness(agreement=agreement, silo=silo, identity=identity, state=state)
+        self._following = Following(
+            agreement=agreement, silo=silo, identity=identity, state=state, witness=self._witness
+        )
         self._nonce = random(NONCE_BYTES)
         self._offer: tuple[RecoveryOffer, Checkpoint] | None = None
 
@@ -71,6 +78,20 @@ class RecoveryDialog:
         )
         return sign_message(self._identity, ASK_LABEL, ask.encode())
 
+    def catchup(self, message: bytes, now: int) -> bytes | None:
+        """What to ask before an offer is looked at, if the key that is lost is another than this silo knows.
+
+        None once nothing has to be asked. Raises what `offered` raises for checks 1 to 6.
+        """
+        offer = self._appraised(message, now)
+        return self._following.question() if self._witness.may_follow(VerifyingKey(offer.previous)) else None
+
+    def caught_up(self, message: bytes, answer: bytes) -> None:
+        """Follow the log to the key that is lost; once it is adopted, `ask` anew. Raises as `Following.take` does."""
+        offer = RecoveryOffer.parse(unverified_body(message))
+        if self._following.take(answer, key=offer.previous, note=offer.checkpoint):
+            self._following.adopt()
+
     def offered(self, message: bytes, now: int) -> RecoveryOffer:
         """Check the appliance's offer and return it, for the user to look at; nothing is authorised yet.
 
@@ -81,9 +102,27 @@ class RecoveryDialog:
         5. it answers our nonce                                  stale-nonce
         6. evidence vouches for all its keys: for a recovery, under our own copy of the agreement and our nonce
                                                                  evidence-…
-        7. the key that is lost is the one that we know, and the new one is another    other-log
+        7. the key that is lost is the one that we know, and the new one is another    other-log, log-rolled-back
         8. its checkpoint is signed by that key, no smaller than our head, and extends it    log-rolled-back, log-forked
         """
+        offer = self._appraised(message, now)
+        # 7
+        checkpoint = Checkpoint.parse(offer.checkpoint.encode())
+        self._witness.require_log(VerifyingKey(offer.previous), checkpoint)
+        if offer.keys.log in (item.key.public for item in self._witness.log_keys.in_force):
+            raise refuse(
+                RefusalCode.OTHER_LOG,
+                expected="a new log key in the place of the lost one",
+                found="one that the log has, or has had",
+                remedy="nothing is to be authorised; start the appliance without --recover",
+            )
+        # 8
+        self._witness.follow(checkpoint, offer.consistency)
+        self._offer = offer, checkpoint
+        return offer
+
+    def _appraised(self, message: bytes, now: int) -> RecoveryOffer:
+        """Checks 1 to 6 of `offered`."""
         # 1
         offer = RecoveryOffer.parse(unverified_body(message))
         # 2
@@ -114,27 +153,16 @@ class RecoveryDialog:
             offer.expected_report_data(self._nonce),
             max(now, self._state.cosigned_at),
         )
-        # 7
-        known = self._state.log_key
-        if known is None or offer.previous != known.raw:
-            raise refuse(
-                RefusalCode.OTHER_LOG,
-                expected=f"a recovery of the log with the key {known}, which this silo knows",
-                found="one of a log with another key",
-                remedy="the appliance recovers another history than this silo's: restore the newest store",
-            )
-        if offer.keys.log == offer.previous:
-            raise refuse(
-                RefusalCode.OTHER_LOG,
-                expected="a new log key in the place of the lost one",
-                found="the same key",
-                remedy="nothing is to be authorised; start the appliance without --recover",
-            )
-        # 8
-        checkpoint = Checkpoint.parse(offer.checkpoint.encode())
-        self._witness.follow(checkpoint, offer.consistency)
-        self._offer = offer, checkpoint
         return offer
+
+    def converse(self, hello: Callable[[bytes], bytes], now: int) -> RecoveryOffer:
+        """The offer, after as many questions as it takes; `hello` sends a message and returns the answer."""
+        while True:
+            message = hello(self.ask())
+            question = self.catchup(message, now)
+            if question is None:
+                return self.offered(message, now)
+            self.caught_up(message, hello(question))
 
     def grant(self) -> bytes:
         """Authorise what was offered, once the user has agreed: the signed grant, for the appliance.

@@ -227,7 +227,7 @@ class MemoryFederation:
             models=kept.held(),
             random=os.urandom,
         )
-        return dialog, dialog.offered(self.enclave.hello(dialog.ask()), self.now)
+        return dialog, dialog.converse(self.enclave.hello, self.now)
 
     def authorise(self, *names: str) -> RecoveryStanding | None:
         """What it does once the user has agreed, for each of these silos; the last one's answer."""

@@ -13,8 +13,10 @@ thread.
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from appliance.enclave.boot import Boot
+from appliance.enclave.key_history import changes_since
 from appliance.enclave.ledger import Ledger
 from appliance.enclave.machine import Description, Enclave
 from appliance.enclave.ports import Ports
@@ -26,6 +28,7 @@ from audit.phases import Phase
 from protocol.agreement import Agreement, mismatch
 from protocol.appraisal import appraise_appliance
 from protocol.errors import MalformedError, RefusalCode, RefusedError, SignatureError, refuse
+from protocol.key_history import CATCHUP_LABEL, Catchup, is_catchup
 from protocol.recovery import (
     ASK_LABEL,
     OFFER_LABEL,
@@ -38,12 +41,14 @@ from protocol.recovery import (
     RecoveryGrants,
     RecoveryOffer,
     RecoveryStanding,
+    is_ask,
     not_recovering,
 )
 from protocol.sealing import ByteSource
 from protocol.signed import open_message, sign_message, unverified_body
 
 RECOVERING = "recovering"
+_Asked = TypeVar("_Asked", RecoveryAsk, Catchup)
 _OPEN = frozenset({Phase.COLLECTING, Phase.COMMITTED, Phase.INTERRUPTED})
 
 
@@ -93,25 +98,16 @@ class Recovering:
     # What the gateway passes on
 
     def hello(self, message: bytes) -> bytes:
-        """Answer a `RecoveryAsk`; raises `RefusedError`. A `Hello` waits until the log is recovered."""
+        """Answer a `RecoveryAsk`, or a `Catchup`; raises `RefusedError`. A `Hello` waits until the log is recovered."""
         if (enclave := self._enclave) is not None:
             return enclave.hello(message)
-        try:
-            ask = RecoveryAsk.parse(unverified_body(message))
-        except MalformedError:
-            raise _waits() from None
-        if ask.agreement != self._agreement.digest:
-            raise mismatch(self._agreement.digest, ask.agreement)
-        identity = self._agreement.silo(ask.silo).identity
-        try:
-            open_message(identity, ASK_LABEL, message, f"recovery ask of {ask.silo}")
-        except SignatureError as error:
-            raise refuse(
-                RefusalCode.IDENTITY_SIGNATURE,
-                expected=f"an ask signed by {ask.silo}'s identity key {identity}",
-                found="another key's signature",
-                remedy="check the silo's name, identity key file and agreement",
-            ) from error
+        if is_catchup(message):
+            catchup = self._opened(Catchup, CATCHUP_LABEL, message)
+            with self._lock:
+                return changes_since(self._ledger, catchup).encode()
+        if not is_ask(message):
+            raise _waits()
+        ask = self._opened(RecoveryAsk, ASK_LABEL, message)
         try:
             evidence = self._boot.evidence_for(ask.nonce, PURPOSE).encode()
         except CollectError as error:
@@ -185,6 +181,31 @@ class Recovering:
             self._enclave.tick()
 
     # The recovery
+
+    def _opened(self, kind: type[_Asked], label: str, message: bytes) -> _Asked:
+        """What a silo asks, once it is signed by the identity key that the agreement names."""
+        try:
+            asked = kind.parse(unverified_body(message))
+        except MalformedError as error:
+            raise refuse(
+                RefusalCode.MALFORMED,
+                expected=f"a {kind.KIND}",
+                found=str(error),
+                remedy="update the silo's software",
+            ) from error
+        if asked.agreement != self._agreement.digest:
+            raise mismatch(self._agreement.digest, asked.agreement)
+        identity = self._agreement.silo(asked.silo).identity
+        try:
+            open_message(identity, label, message, f"{kind.KIND} of {asked.silo}")
+        except SignatureError as error:
+            raise refuse(
+                RefusalCode.IDENTITY_SIGNATURE,
+                expected=f"a {kind.KIND} signed by {asked.silo}'s identity key {identity}",
+                found="another key's signature",
+                remedy="check the silo's name, identity key file and agreement",
+            ) from error
+        return asked
 
     def _offer(self, ask: RecoveryAsk, evidence: bytes) -> bytes:
         if ask.head > self._ledger.size:

@@ -57,8 +57,8 @@ def command(file: Path, *, yes: bool, as_json: bool) -> None:
                 models=opened.models(state).held(),
                 random=os.urandom,
             )
+            offer = dialog.converse(channel.hello, int(time.time()))
             known = 0 if state.head is None else state.head.size
-            offer = dialog.offered(channel.hello(dialog.ask()), int(time.time()))
             facts = _facts(opened.config.name, offer, known)
             if as_json and not yes:
                 click.echo(json.dumps({**facts, "granted": False}, indent=2))
