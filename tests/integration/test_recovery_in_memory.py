@@ -55,7 +55,7 @@ def sampled(kind: str) -> object:
     return kind if kind in ("update.accepted", "round.published") else pytest.param(kind, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("kind", map(sampled, STAGES))
+@pytest.mark.parametrize("kind", [sampled(kind) for kind in STAGES])
 def test_the_key_is_lost_at_any_stage(kind: str) -> None:
     rounds, made = STAGES[kind], federation_of(3 if kind != "log.closed" else 2)
     if kind == "round.committed":
