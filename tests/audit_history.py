@@ -125,6 +125,8 @@ class Batch:
     cosigners: tuple[str, ...] = ()
     successor: str | None = None
     """The log key from this batch on, which its first entry names."""
+    lost: bool = False
+    """Whether the key before it was lost, and signs this batch no more."""
 
 
 @dataclass
@@ -388,6 +390,8 @@ def written(agreement: Agreement, batches: Iterable[Batch], objects: Iterable[by
     for batch in batches:
         leaves = [entry if isinstance(entry, bytes) else entry.encode() for entry in batch.entries]
         successor = None if batch.successor is None else log_key(batch.successor)
+        if batch.lost:
+            writer = LogWriter.open(store, agreement.log.origin, None, keys=writer.keys)
         checkpoint = writer.append(leaves, successor=successor)
         if batch.cosigners:
             names = [(silo, f"{agreement.log.origin}/{silo}") for silo in batch.cosigners]
