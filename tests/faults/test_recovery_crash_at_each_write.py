@@ -68,8 +68,8 @@ CHANGES = stopped_enclave(None, False)
 
 
 def sampled(stop_at: int, after: bool) -> object:
-    """One in four of them; the others are in the whole suite."""
-    marks = () if (2 * stop_at + after) % 4 == 0 else pytest.mark.slow
+    """One in six of them; the others are in the whole suite."""
+    marks = () if (2 * stop_at + after) % 6 == 0 else pytest.mark.slow
     return pytest.param(stop_at, after, marks=marks, id=f"{stop_at}-{'after' if after else 'before'}")
 
 

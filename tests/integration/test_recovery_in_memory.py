@@ -108,6 +108,7 @@ class TestTheModel:
         assert recovered(made).model == model_of(made, 2)
         run_to_the_end(made)
 
+    @pytest.mark.slow
     def test_a_silo_that_did_not_authorise_does_not_count(self) -> None:
         made = self.lost_in_round(3)
         for name in QUORUM:
@@ -151,6 +152,7 @@ class TestTheModel:
         assert recovered(made).model == closed.model
         run_to_the_end(made)
 
+    @pytest.mark.slow
     def test_it_is_asked_for_again_after_another_start(self) -> None:
         made = self.lost_in_round(3)
         recover(made)
@@ -201,6 +203,7 @@ def test_another_machine_with_the_log_alone() -> None:
     run_to_the_end(made)
 
 
+@pytest.mark.slow
 def test_a_body_that_is_lost_with_the_state_at_hand() -> None:
     made = federation_of(3)
     made.run(until=lambda: reached("update.accepted", 1)(made))
@@ -230,6 +233,7 @@ def test_without_a_log_there_is_nothing_to_recover() -> None:
         made.recover(store=MemoryStore())
 
 
+@pytest.mark.slow
 def test_a_silo_that_was_away_follows_over_two_recoveries_and_authorises_the_third() -> None:
     made = federation_of(4)
     made.run(until=lambda: reached("update.accepted", 1)(made))
@@ -281,6 +285,7 @@ def test_two_recoveries_from_copies_of_one_store_do_not_both_get_on() -> None:
             made.enrol(made.silo(name))
 
 
+@pytest.mark.slow
 def test_the_former_machine_is_left_behind_once_silos_have_followed() -> None:
     """It was not lost after all: its enclave runs on, and nobody cosigns for it any more."""
     made = federation_of(3)
