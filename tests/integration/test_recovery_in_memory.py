@@ -51,8 +51,8 @@ STAGES = {
 
 
 def sampled(kind: str) -> object:
-    """Two of the stages; the others are in the whole suite."""
-    return kind if kind in ("update.accepted", "round.published") else pytest.param(kind, marks=pytest.mark.slow)
+    """One of the stages; the others are in the whole suite."""
+    return kind if kind == "update.accepted" else pytest.param(kind, marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize("kind", [sampled(kind) for kind in STAGES])
@@ -80,6 +80,7 @@ def test_the_key_is_lost_at_any_stage(kind: str) -> None:
     assert [entry.reason for entry in logged(made, RoundAbandoned)] == (["restart"] if kind != "silo.admitted" else [])
 
 
+@pytest.mark.slow
 def test_an_open_attempt_is_abandoned_and_controls_begin_anew() -> None:
     made = federation_of(3)
     made.run(until=lambda: reached("update.accepted", 1)(made))
@@ -325,6 +326,7 @@ class Failing(SimulatedPlatform):
         return super().evidence(report_data)
 
 
+@pytest.mark.slow
 def test_a_tee_that_makes_no_evidence_at_that_moment() -> None:
     made = federation_of(2, platform=Failing)
     made.run(until=lambda: reached("update.accepted")(made))

@@ -266,6 +266,7 @@ class TestGrants:
         assert standing.owners == ("owner-0",)
 
 
+@pytest.mark.slow
 def test_one_owner_has_one_vote() -> None:
     made = federation_of(2, owners=("a", "a", "b", "c", "d"))
     made.run(until=lambda: reached("update.accepted", 1)(made))
