@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from audit.agreed import quorum_of
-from audit.entries import LogGenesis, LogSuperseded, Predecessor, RoundPublished, parse_entry
+from audit.entries import LogGenesis, LogRecovered, LogSuperseded, Predecessor, RoundPublished, parse_entry
 from audit.inventory import Inventory
 from audit.key_claims import claims_in
 from audit.log_files import LogFiles
@@ -105,6 +105,8 @@ def read_standing(files: LogFiles, agreement: Agreement) -> Standing:
         entry = parse_entry(data)
         if isinstance(entry, RoundPublished):
             rounds, model = entry.round, entry.model_out
+        elif isinstance(entry, LogRecovered):
+            model = entry.model
     if not rounds:
         raise SuccessionError("no round was published yet: expected one to go on from; begin a new federation instead")
     return Standing(rounds=rounds, model=model)

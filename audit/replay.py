@@ -76,7 +76,8 @@ class History:
         self.parents: dict[str, bytes] = {}
         self.opened: RoundOpened | None = None
         self.opened_index = 0
-        self.closed: LogClosed | None = None
+        # By log.closed or log.superseded: the model is the last one.
+        self.ended = False
         self.updates: dict[str, UpdateAccepted] = {}
         self.refused: dict[str, UpdateRefused] = {}
         self.upload_ids: set[bytes] = set()
@@ -373,7 +374,7 @@ class History:
         self._require(entry, "model", self.model, entry.model)
 
     def _take_closed(self, entry: LogClosed) -> None:
-        self.closed, self.opened_index, self.phase = entry, self.size, Phase.CLOSED
+        self.ended, self.opened_index, self.phase = True, self.size, Phase.CLOSED
 
     def _check_superseded(self, entry: LogSuperseded) -> None:
         self._boot(entry, entry.boot_id)
@@ -385,7 +386,7 @@ class History:
         self._require(entry, "model", self.model, entry.model)
 
     def _take_superseded(self, entry: LogSuperseded) -> None:
-        self.superseded = entry
+        self.superseded, self.ended = entry, True
         self.opened_index, self.phase = self.size, Phase.CLOSED
 
 

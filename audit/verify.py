@@ -221,7 +221,7 @@ class _Audit:
     def _require_grants(self, agreement: Agreement, entry: LogRecovered, grants: bytes) -> None:
         """Raise `GrantError` unless silos authorised a recovery, and the newest model that they hold is taken up."""
         verify_grants(agreement, entry, grants)
-        if self._history.closed is None:
+        if not self._history.ended:
             require_newest(agreement, entry, grants, self._history.models)
 
     def _vouched_for(self, leaf: bytes) -> VerifyingKey | None:

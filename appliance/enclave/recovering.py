@@ -285,7 +285,7 @@ class Recovering:
     def _model(self, granted: list[_Granted]) -> bytes:
         """The newest model that a silo which granted holds; a log that was closed keeps its last one."""
         history = self._ledger.history
-        if history.closed is not None:
+        if history.ended:
             return history.model
         held = [model for each in granted for model in each.grant.models]
         return newest_held(history.models, held, self._agreement.model.initial)

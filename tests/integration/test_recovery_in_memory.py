@@ -23,6 +23,8 @@ from attestation.collect.errors import CollectError, NoSealingKey
 from attestation.collect.platform import SimulatedPlatform
 from attestation.evidence import Evidence
 from audit.entries import LogClosed, RoundAbandoned, RoundOpened
+from audit.log_files import LogFiles
+from audit.predecessor import read_standing
 from audit.store import MemoryStore
 from protocol.errors import RefusalCode, RefusedError
 
@@ -36,6 +38,14 @@ def recover(made: MemoryFederation) -> None:
     assert standing is not None
     assert standing.recovered == made.enclave.describe().log_size
     come_back(made)
+
+
+def forget(made: MemoryFederation, name: str) -> None:
+    """A silo keeps no model (any more)."""
+    store = made.silo_stores[name]
+    for file in store.list(""):
+        if "/models/" in file:
+            store.delete(file)
 
 
 # When the key is lost: at the first entry of this kind after so many rounds, whose models silos hold by then.
@@ -103,7 +113,7 @@ class TestTheModel:
     def test_the_newest_that_one_of_those_who_authorise_holds(self) -> None:
         """One holds none, and one, to whom the round was not announced yet, an older one."""
         made = self.lost_in_round(3)
-        self.forget(made, "silo-0")
+        forget(made, "silo-0")
         assert model_of(made, 1) in made.kept("silo-3").held()
         recover(made)
         assert recovered(made).model == model_of(made, 2)
@@ -113,7 +123,7 @@ class TestTheModel:
     def test_a_silo_that_did_not_authorise_does_not_count(self) -> None:
         made = self.lost_in_round(3)
         for name in QUORUM:
-            self.forget(made, name)
+            forget(made, name)
         recover(made)
         assert recovered(made).model == model_of(made, 0)
         run_to_the_end(made)
@@ -122,7 +132,7 @@ class TestTheModel:
         """Training begins again from the initial model; the numbers of the rounds go on."""
         made = self.lost_in_round(3)
         for terms in made.agreement.silos:
-            self.forget(made, terms.name)
+            forget(made, terms.name)
         recover(made)
         assert recovered(made).model == made.agreement.model.initial
         run_to_the_end(made)
@@ -162,12 +172,16 @@ class TestTheModel:
         run_to_the_end(made)
         assert made.kinds().count("log.recovered") == 1
 
-    @staticmethod
-    def forget(made: MemoryFederation, name: str) -> None:
-        store = made.silo_stores[name]
-        for file in store.list(""):
-            if "/models/" in file:
-                store.delete(file)
+
+def test_a_successor_goes_on_from_a_log_that_was_recovered() -> None:
+    """From the model that the recovery has taken up, and not from one that was published before and is lost."""
+    made = federation_of(3)
+    made.run(until=lambda: reached("round.published", 2)(made))
+    for name in QUORUM:
+        forget(made, name)
+    recover(made)
+    standing = read_standing(LogFiles(made.store), made.agreement)
+    assert (standing.rounds, standing.model) == (2, made.agreement.model.initial)
 
 
 class Forgetful(SimulatedPlatform):
