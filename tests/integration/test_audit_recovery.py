@@ -24,7 +24,7 @@ from audit.entries import ApplianceStarted, Entry, LogRecovered, RoundOpened
 from audit.grants import Recovered
 from audit.merkle import Tree, leaf_hash
 from audit.note import Checkpoint
-from audit.replay import RESTART
+from audit.phases import RESTART
 from audit.report import AuditReport, Line
 from audit.resources import object_name
 from protocol.recovery import RecoveryGrant, RecoveryGrants, sign_grant
