@@ -52,6 +52,10 @@ torch.set_num_threads(1)
 MODEL, CONTROL = partial(body, kind="model"), partial(body, kind="control")
 ENTRIES, HASHES = partial(tile, kind="entries"), partial(tile, kind="0")
 DAMAGED = "the store is damaged, or older than its own log: "
+OR_LOST = (
+    r"\. If what is missing is lost, start with --recover, and let the silos authorise a new key "
+    r"\(`strongroom silo recover`\)$"
+)
 BODY = DAMAGED + r"sealed {0} 00000003-[0-9a-f]+\.{0}: missing from the store, or changed there \({1}"
 STATE = DAMAGED + r"sealed state [0-9a-f]{16}…: "
 LOG = "the store's log does not verify: log/"
@@ -70,34 +74,40 @@ CHANGES: dict[str, tuple[Tampering, str]] = {
     "a pipe for the model": (of_a_file(MODEL, made_a_pipe), BODY.format("model", "store: .*: expected a regular file")),
     "the model of a round before": (
         replaced(MODEL),
-        DAMAGED + r"sealed model .*: another body than the one that the sealed state names$",
+        DAMAGED + r"sealed model .*: another body than the one that the sealed state names" + OR_LOST,
     ),
     "the control's last tag": (of_a_file(CONTROL, changed(LAST_TAG)), BODY.format("control", "signature does not ver")),
     "the control, removed": (of_a_file(CONTROL, removed), BODY.format("control", "store: .*: no such name")),
     "the control of a round before": (
         replaced(CONTROL),
-        DAMAGED + r"sealed control .*: another body than the one that the sealed state names$",
+        DAMAGED + r"sealed control .*: another body than the one that the sealed state names" + OR_LOST,
     ),
     "all bodies, removed": (
         lambda store, before: removed(store / "models"),
         BODY.format("model", "store: .*: no such"),
     ),
-    "the sealed state": (of_a_state(newest_state, changed(40)), STATE + "changed since the log named it$"),
-    "the sealed state, cut short": (of_a_state(newest_state, cut_short), STATE + "changed since the log named it$"),
+    "the sealed state": (of_a_state(newest_state, changed(40)), STATE + "changed since the log named it" + OR_LOST),
+    "the sealed state, cut short": (
+        of_a_state(newest_state, cut_short),
+        STATE + "changed since the log named it" + OR_LOST,
+    ),
     "the sealed state, removed": (
         of_a_state(newest_state, removed),
-        STATE + "the log names it, the store does not hold it$",
+        STATE + "the log names it, the store does not hold it" + OR_LOST,
     ),
     "the sealed state of a round before, under its name": (
         newest_state_replaced,
-        STATE + "changed since the log named it$",
+        STATE + "changed since the log named it" + OR_LOST,
     ),
     "the sealed states of a round before": (
         rolled_back("state"),
-        STATE + "the log names it, the store does not hold it$",
+        STATE + "the log names it, the store does not hold it" + OR_LOST,
     ),
     "a folder for the sealed state": (of_a_state(newest_state, made_a_folder), NO_FILE.format("state/.*")),
-    "the first sealed state": (of_a_state(first_state, changed(40)), STATE + "changed since the log named it$"),
+    "the first sealed state": (
+        of_a_state(first_state, changed(40)),
+        STATE + "changed since the log named it" + OR_LOST,
+    ),
     "the sealed states, behind a link": (
         lambda store, before: behind_a_link(store / "state"),
         NO_FILE.format("state/.*"),
@@ -133,11 +143,16 @@ CHANGES: dict[str, tuple[Tampering, str]] = {
         lambda store, before: root_changed(store / "log/checkpoints/7.note"),
         LOG + "checkpoints/7.note: its root is not that of the newer checkpoint's tree$",
     ),
-    "the log, cut off at a round before": (log_cut_off, STATE + "the log names it, the store does not hold it$"),
-    "the log of a round before": (rolled_back("log"), STATE + "the log names it, the store does not hold it$"),
+    "the log, cut off at a round before": (
+        log_cut_off,
+        STATE + "the log names it, the store does not hold it" + OR_LOST,
+    ),
+    "the log of a round before": (rolled_back("log"), STATE + "the log names it, the store does not hold it" + OR_LOST),
     "the log and the sealed states of a round before": (
         rolled_back("log", "state"),
-        DAMAGED + r"sealed model 00000002-.*: missing from the store, or changed there \(store: .*: no such name\)$",
+        DAMAGED
+        + r"sealed model 00000002-.*: missing from the store, or changed there \(store: .*: no such name\)"
+        + OR_LOST,
     ),
     "the log, behind a link": (lambda store, before: behind_a_link(store / "log"), NO_FILE.format("log/checkpoint")),
 }
