@@ -89,7 +89,7 @@ class WitnessCourier:
                 self.enclave_down()
             except _FailedError as error:
                 self._pause = min(max(2 * self._pause, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
-                self._say(f"witness-away witness={self._route.name} because={printable(str(error))}")
+                self._say(f"no-cosignature witness={self._route.name} because={printable(str(error))}")
             else:
                 self._pause = 0.0
 
@@ -130,7 +130,7 @@ class WitnessCourier:
             self._head, self._conflicts = checkpoint.size, 0
             self._done(message)
             if self._said:
-                self._event(f"witness-back witness={self._route.name}")
+                self._event(f"cosigns-again witness={self._route.name}")
                 self._said = ""
         elif answer.size == old == checkpoint.size:
             self._tell(_fork(checkpoint.size))

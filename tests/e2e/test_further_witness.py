@@ -88,7 +88,7 @@ def played(made: ProcessFederation, port: int) -> Story:
     made.gate(ROUNDS)
     made.wait_published(3)
     wait_until(lambda: "event=release-waits" in last_lines(appliance), "the enclave to wait for its witness")
-    wait_until(lambda: "event=witness-away" in appliance.errors, "the courier to miss the witness")
+    wait_until(lambda: "event=no-cosignature" in appliance.errors, "the courier to miss the witness")
     status = json.loads(told(made, "appliance", "status", "--json")[1])
     opened, published, said = len(made.entries(RoundOpened)), made.published(), appliance.errors
     for name in made.names:
@@ -165,7 +165,7 @@ def test_while_its_witness_is_away_nothing_is_released_and_the_reason_is_said(st
     assert story.status_while_away["waiting_for"] == ["witnesses (0 of 1; not yet: w1)"]
     assert "enclave | event=release-waits" in story.said_while_away
     assert "for=witnesses (0 of 1; not yet: w1)" in story.said_while_away
-    assert "gateway | event=witness-away witness=w1 because=" in story.said_while_away
+    assert "gateway | event=no-cosignature witness=w1 because=" in story.said_while_away
 
 
 def test_it_comes_back_and_the_federation_ends(story: Story) -> None:

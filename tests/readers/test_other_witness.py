@@ -17,11 +17,14 @@ import pytest
 from audit_history import LOG_KEY
 from readers.other_readers import BIN, run
 
+from appliance.gateway.witness_http import WitnessUrl, post
 from audit.log import LogWriter
 from audit.note import Checkpoint, NoteSignature, VerifierKey
 from audit.quorum import Cosigner, Quorum
 from audit.signature_types import SignatureType
 from audit.store import MemoryStore
+from audit.witnessing.answer import Conflict, WitnessRefusedError, read_answer
+from audit.witnessing.request import AddCheckpoint
 from protocol.fields import encode_base64
 from protocol.keys import SigningKey
 
@@ -98,7 +101,7 @@ def test_it_cosigns_our_log_as_it_grows_and_the_log_keeps_the_cosignatures(witne
         signature = NoteSignature.parse(lines)
         assert witness.key.verify(signature, writer.checkpoint_at(size).note.text) is not None
         kept = writer.add_cosignatures(size, [lines])
-        assert [vote.owner for vote in quorum.verify(kept, LOG)] == ["the witness"]
+        assert [vote.owner for vote in quorum.verify(kept, LOG).owners] == ["the witness"]
         old = size
         writer.append(entries)
     # A receipt under the witnessed head convinces whoever trusts the witness.
@@ -108,6 +111,30 @@ def test_it_cosigns_our_log_as_it_grows_and_the_log_keeps_the_cosignatures(witne
     served.verify(LOG)
     assert served.head == writer.checkpoint_at(old).head
     assert quorum.verify(served, LOG)
+
+
+def test_it_understands_our_own_courier(witness: Witness, writer: LogWriter) -> None:
+    url = WitnessUrl.parse(witness.url)
+
+    def carried(old: int) -> NoteSignature | Conflict:
+        proof = writer.consistency(old) if 0 < old < writer.size else ()
+        checkpoint = Checkpoint.parse(writer.checkpoint)
+        body = AddCheckpoint(old_size=old, proof=proof, checkpoint=checkpoint).encode()
+        return read_answer(post(url, body, seconds=20), witness.key)
+
+    for old in (0, 3, 4):
+        line = carried(old)
+        assert isinstance(line, NoteSignature)
+        assert witness.key.verify(line, Checkpoint.parse(writer.checkpoint).note.text) is not None
+        writer.append([b"more"])
+    assert carried(0) == Conflict(size=5)
+    with pytest.raises(WitnessRefusedError, match="found status 422"):
+        read_answer(post(url, _unproven(writer), seconds=20), witness.key)
+
+
+def _unproven(writer: LogWriter) -> bytes:
+    checkpoint = Checkpoint.parse(writer.checkpoint)
+    return AddCheckpoint(old_size=5, proof=(bytes(32),), checkpoint=checkpoint).encode()
 
 
 def test_from_an_old_size_that_it_does_not_have_it_names_its_own(witness: Witness, writer: LogWriter) -> None:

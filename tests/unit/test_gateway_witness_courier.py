@@ -153,7 +153,7 @@ def test_a_witness_that_is_no_help_is_asked_again_and_said_once(scene: Scene, an
     scene.hears()
     scene.ask(5, 0)
     line = scene.says()
-    assert line.startswith("witness-away witness=w1 because=")
+    assert line.startswith("no-cosignature witness=w1 because=")
     assert because in line
     assert line.isprintable()
     for _ in range(3):
@@ -161,7 +161,7 @@ def test_a_witness_that_is_no_help_is_asked_again_and_said_once(scene: Scene, an
     assert scene.events.empty()
     scene.answer = scene.cosign
     assert isinstance(scene.hears(), Cosigned)
-    assert scene.says() == "witness-back witness=w1"
+    assert scene.says() == "cosigns-again witness=w1"
 
 
 def test_a_witness_that_is_away_gets_the_newest_request_when_it_is_back(scene: Scene) -> None:

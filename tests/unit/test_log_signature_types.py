@@ -97,7 +97,7 @@ def test_an_mldsa_witness_is_a_vote_and_may_stand_beside_others():
     with pytest.raises(QuorumError):
         quorum.verify(cosigned, LOG_KEY)
     votes = quorum.verify(Checkpoint.parse(cosigned.with_signatures([mldsa_cosignature()]).encode()), LOG_KEY)
-    assert [vote.owner for vote in votes] == ["a", "w"]
+    assert [vote.owner for vote in votes.owners] == ["a", "w"]
 
 
 def spki(key):
