@@ -321,6 +321,13 @@ def test_a_day_without_lists_is_a_mistake(store: Path, option: tuple[str, ...]) 
     assert "expected --endorsements beside it" in result.output
 
 
+@pytest.mark.parametrize("time", ["tomorrow", "253402300800", "2026-13-01", "-1"])
+def test_a_time_that_is_none(store: Path, tmp_path: Path, time: str) -> None:
+    result = run(store, "--endorsements", folder_of(tmp_path / "lists"), f"--at={time}")
+    assert result.exit_code == 2
+    assert "--at: expected" in result.output
+
+
 def test_a_folder_that_is_none(store: Path, tmp_path: Path) -> None:
     result = run(store, "--endorsements", tmp_path / "nowhere")
     assert result.exit_code == 2

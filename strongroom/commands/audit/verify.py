@@ -16,14 +16,17 @@ import click
 
 from audit.as_of import AsOf, in_words
 from audit.doubts import OtherDay
+from audit.evidence import LATEST_TIME
 from audit.kept import Kept
 from audit.lineage import predecessor_of, verify_predecessor
 from audit.log_files import LogFiles
 from audit.receipt_files import HandedIn, NotUnderstood, receipts_below, sorted_by_log
 from audit.report import AuditReport, AuditVerdict, CheckState, Counts, Finding
+from audit.selection import parse_moment
 from audit.verify import verify as verify_log
 from protocol.agreement import Agreement
 from protocol.agreement_toml import printable
+from protocol.errors import MalformedError
 from protocol.fields import format_digest
 from strongroom.commands.audit.files import checkpoint, endorsements_in, read
 from strongroom.commands.audit.progress import progress_bar
@@ -79,8 +82,8 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 )
 @click.option(
     "--at",
-    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"]),
-    help="The day (UTC) that --endorsements is of, in place of now.",
+    metavar="TIME",
+    help="The time that --endorsements is of, in place of now; ISO 8601 or unix seconds.",
 )
 @click.option(
     "--fail-on-doubt",
@@ -95,7 +98,7 @@ def command(
     predecessors: tuple[Path, ...],
     receipt_folders: tuple[Path, ...],
     endorsements: Path | None,
-    at: datetime | None,
+    at: str | None,
     *,
     fail_on_doubt: bool,
     as_json: bool,
@@ -154,13 +157,18 @@ def _json(reports: list[AuditReport]) -> dict[str, object]:
     return {**newest, "predecessors": older} if older else dict(newest)
 
 
-def _other_day(folder: Path | None, at: datetime | None, *, needed: bool) -> OtherDay | None:
+def _other_day(folder: Path | None, at: str | None, *, needed: bool) -> OtherDay | None:
     if folder is None:
         if at is not None or needed:
             option = "--at" if at is not None else "--fail-on-doubt"
             raise Failure(f"{option}: expected --endorsements beside it, found none; say which lists to judge by")
         return None
-    moment = int(time.time()) if at is None else int(at.replace(tzinfo=UTC).timestamp())
+    try:
+        moment = int(time.time()) if at is None else parse_moment(at)
+    except MalformedError as error:
+        raise Failure(f"--at: {printable(str(error))}") from error
+    if not 0 <= moment <= LATEST_TIME:
+        raise Failure(f"--at: expected a time up to the year 9999, found {moment} s")
     return OtherDay(endorsements=endorsements_in(folder), time=moment)
 
 
