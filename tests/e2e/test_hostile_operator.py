@@ -103,7 +103,8 @@ ANNOUNCEMENTS: dict[str, tuple[Change, str]] = {
     ),
     "whose entry opens no round": (
         published,
-        "the appliance's announcement: expected a round.opened or log.closed entry, found round.published" + UNHEEDED,
+        "the appliance's announcement: expected a round.opened, log.closed or log.superseded entry, "
+        "found round.published" + UNHEEDED,
     ),
     "meant for another silo": (
         lambda stage, found: stage.announced("silo-2")[-1],
