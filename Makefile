@@ -15,7 +15,7 @@ define install
 	touch $@
 endef
 
-.PHONY: demo test test-optimised test-all fuzz lint check-imports check-readers check-protos protos locks wheels image image-check soak-kills bench clean
+.PHONY: demo test test-optimised test-all fuzz lint check-imports check-model check-readers check-protos protos locks wheels image image-check soak-kills bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/strongroom demo $(DEMO_ARGS)
@@ -60,6 +60,10 @@ $(READERS)/.installed: locks/readers.txt
 	test -x $(READERS)/bin/python || $(PYTHON) -m venv $(READERS)
 	$(READERS)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps --ignore-requires-python -r locks/readers.txt
 	touch $@
+
+# The round and the witness protocol in every state that a small model of them has; needs spin and a C compiler.
+check-model:
+	$(PYTHON) docs/model/check.py
 
 # Generated gRPC code is committed; this regenerates it and fails on any difference.
 protos: $(VENV)/.dev

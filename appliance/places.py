@@ -17,6 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from appliance.config import Users
+from audit.store import make_durable_folder
 
 SOCKET_PATH_LIMIT_BYTES = 107
 _SHARED, _PRIVATE, _THROUGH = 0o750, 0o700, 0o710
@@ -95,7 +96,7 @@ class Places:
         """
         path = self.store / "lock"
         try:
-            self.store.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+            make_durable_folder(self.store, _PRIVATE)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

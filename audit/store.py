@@ -81,8 +81,10 @@ class DirectoryStore:
         self._folder_mode = file_mode | (file_mode & 0o444) >> 2
         self._counter = itertools.count()
         self._durable: set[str] = set()
-        os.makedirs(path, mode=self._folder_mode, exist_ok=True)
-        self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with reported_as(os.fspath(path)):
+            make_durable_folder(path, self._folder_mode)
+            self._above = _above(path)
+            self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def close(self) -> None:
         os.close(self._root)
@@ -143,13 +145,13 @@ class DirectoryStore:
 
     def create(self, name: str, size: int) -> "FileSink":
         with reported_as(name), self._folder_of(name, make=True) as (folder, leaf):
-            # In the same folder, so that the rename is atomic; the leading dot keeps it out of every valid name.
-            for number in self._counter:
-                temporary = f".{os.getpid()}-{number}.tmp"
-                with suppress(FileExistsError):
-                    descriptor = os.open(temporary, _CREATE, self._file_mode, dir_fd=folder)
-                    break
-            sink = FileSink(name, leaf, size, temporary, descriptor, os.dup(folder))
+            kept = os.dup(folder)
+            try:
+                temporary, descriptor = self._create_temporary(kept)
+            except OSError:
+                os.close(kept)
+                raise
+            sink = FileSink(name, leaf, size, temporary, descriptor, kept)
             try:
                 os.fchmod(descriptor, self._file_mode)
                 os.ftruncate(descriptor, size)
@@ -158,13 +160,27 @@ class DirectoryStore:
                 raise
             return sink
 
-    def discard_leftovers(self) -> None:
-        """Remove temporary files that a crash left. Only where nobody else writes to this directory."""
+    def _create_temporary(self, folder: int) -> tuple[str, int]:
+        # In the same folder, so that the rename is atomic; the leading dot keeps it out of every valid name.
+        while True:
+            temporary = f".{os.getpid()}-{next(self._counter)}.tmp"
+            with suppress(FileExistsError):
+                return temporary, os.open(temporary, _CREATE, self._file_mode, dir_fd=folder)
+
+    def settle(self) -> None:
+        """Put right what a killed process left, before anything is read. Only where nobody else writes here.
+
+        Temporary files go. A name that took its place just before the kill, this folder's own among them, may be in
+        the kernel's cache only: what is built on it from now on must not outlive it in a power cut, so that all names
+        are made durable first.
+        """
         with reported_as(""):
+            sync_folder(self._above)
             for _, _, leaves, descriptor in os.fwalk(".", dir_fd=self._root):
                 for leaf in leaves:
                     if _TEMPORARY.fullmatch(leaf):
                         os.unlink(leaf, dir_fd=descriptor)
+                os.fsync(descriptor)
 
     @contextmanager
     def _folder_of(self, name: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
@@ -277,6 +293,36 @@ class MemorySink:
 
     def discard(self) -> None:
         self._done = True
+
+
+def make_durable_folder(path: str | os.PathLike[str], mode: int) -> None:
+    """Make a folder, and what it lies in, unless it is there, so that a power cut takes none of them again.
+
+    Without this a store could be lost whole, long after silos have cosigned its log. Raises `OSError`.
+    """
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        make_durable_folder(_above(path), 0o777)
+        make_durable_folder(path, mode)
+        return
+    sync_folder(_above(path))
+
+
+def sync_folder(path: str | os.PathLike[str]) -> None:
+    """Make the names in a folder durable; nothing where it is not ours to read. Raises `OSError`."""
+    with suppress(PermissionError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _above(path: str | os.PathLike[str]) -> str:
+    return os.path.dirname(os.path.realpath(path))
 
 
 def _make_folder(part: str, above: int) -> bool:

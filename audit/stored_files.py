@@ -11,6 +11,17 @@ from typing import Protocol
 
 from protocol.errors import ProtocolError
 
+_REMEDIES = {
+    errno.ENOSPC: "make room on its disk and start again",
+    errno.EDQUOT: "allow more room on its disk and start again",
+    errno.EROFS: "mount its disk for writing and start again; the kernel may have found it damaged",
+    errno.EIO: "the disk, or what leads to it, fails: see the kernel's log, and start again on one that doesn't",
+    errno.EMFILE: "allow more open files (ulimit -n) and start again",
+    errno.ENFILE: "allow more open files (fs.file-max) and start again",
+    errno.EACCES: "give its files to the user that this runs under",
+    errno.EPERM: "give its files to the user that this runs under",
+}
+
 
 class StoreError(ProtocolError):
     """The store did not do what was asked; the message names the resource."""
@@ -131,4 +142,10 @@ def reported_as(name: str) -> Iterator[None]:
     except OSError as error:
         link = error.errno in (errno.ELOOP, errno.ENOTDIR)
         found = "a symbolic link, or a file where a folder should be" if link else error.strerror
-        raise StoreError(f"store: {name}: {found}") from error
+        remedy = remedy_for(error)
+        raise StoreError(f"store: {name}: {found}{'; ' if remedy else ''}{remedy}") from error
+
+
+def remedy_for(error: OSError) -> str:
+    """What a person can do about an operating system's error; empty where that is not known."""
+    return _REMEDIES.get(error.errno or 0, "")

@@ -21,7 +21,8 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
 
-from audit.store import StoreSource
+from audit.store import StoreError, StoreSource
+from audit.stored_files import reported_as
 from protocol.credentials import pem_of
 from protocol.errors import MalformedError, ProtocolError
 from protocol.sealing import ByteSource
@@ -99,8 +100,9 @@ class GrpcChannel:
 
     def download(self, name: str, *, limit_bytes: int) -> ByteSource:
         """A sealed body into a file without a name, which is gone when nobody reads it any more."""
-        self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-        stream = tempfile.TemporaryFile(dir=self._scratch, buffering=0)  # noqa: SIM115  FileBytes closes it
+        with reported_as(f"{self._scratch.name}/{name}"):
+            self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+            stream = tempfile.TemporaryFile(dir=self._scratch, buffering=0)  # noqa: SIM115  FileBytes closes it
         size = 0
         for attempt in range(1, _DOWNLOAD_ATTEMPTS + 1):
             try:
@@ -111,7 +113,8 @@ class GrpcChannel:
                             f"body {name}: expected at most {limit_bytes} bytes, as the layout has it, found more; "
                             "nothing of it was kept: the appliance hands out something else"
                         )
-                    _write_all(stream.fileno(), piece)
+                    with reported_as(f"{self._scratch.name}/{name}"):
+                        _write_all(stream.fileno(), piece)
             except ChannelLostError:
                 if attempt == _DOWNLOAD_ATTEMPTS:
                     raise
@@ -128,6 +131,7 @@ class GrpcChannel:
         channel = self._open_channel()
         stub = rpc.FederationStub(channel)  # type: ignore[no-untyped-call]
         size = blob.size()
+        failures: list[StoreError] = []
         try:
             status: pb.UploadOffset = stub.UploadStatus(pb.UploadId(upload_id=upload_id), timeout=_STATUS_SECONDS)
             if status.HasField("refusal"):
@@ -138,12 +142,15 @@ class GrpcChannel:
                 UPLOAD, response_deserializer=pb.Reply.FromString
             )
             reply = call(
-                _pieces(blob, status.offset, size),
+                _pieces(blob, status.offset, size, failures),
                 metadata=upload_metadata(upload_id=upload_id, offset=status.offset, size=size),
                 timeout=_BULK_SECONDS + size / _SLOWEST_BYTES_A_SECOND,
             )
             return message_of(reply)
         except (grpc.RpcError, ValueError) as error:
+            # gRPC makes a lost connection of whatever goes wrong in our own file.
+            for failure in failures:
+                raise failure from error
             raise _lost(str(self._federation), error) from error
 
     def close(self) -> None:
@@ -238,7 +245,8 @@ class FileBytes:
         """Fill `buffer` from `offset`; raises `MalformedError` where the bytes end before."""
         done = 0
         while done < len(buffer):
-            count = os.preadv(self._descriptor, [buffer[done:]], offset + done)
+            with reported_as("a download"):
+                count = os.preadv(self._descriptor, [buffer[done:]], offset + done)
             if count == 0:
                 raise MalformedError(f"bytes at {offset}: expected {len(buffer)}, found {done}")
             done += count
@@ -282,10 +290,15 @@ def _lost(address: str, error: grpc.RpcError | ValueError) -> ProtocolError:
     return ChannelLostError(found)
 
 
-def _pieces(blob: ByteSource, offset: int, end: int) -> Iterator[bytes]:
+def _pieces(blob: ByteSource, offset: int, end: int, failures: list[StoreError]) -> Iterator[bytes]:
+    """The bytes of a blob, piece by piece; `failures` takes what went wrong in reading them."""
     while offset < end:
         buffer = bytearray(min(BULK_MESSAGE_BYTES, end - offset))
-        blob.read_into(offset, memoryview(buffer))
+        try:
+            blob.read_into(offset, memoryview(buffer))
+        except StoreError as error:
+            failures.append(error)
+            raise
         yield bytes(buffer)
         offset += len(buffer)
 

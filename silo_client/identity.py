@@ -11,6 +11,7 @@ import os
 import stat
 from pathlib import Path
 
+from audit.store import sync_folder
 from protocol.errors import ProtocolError
 from protocol.fields import decode_base64, encode_base64
 from protocol.keys import SigningKey
@@ -34,12 +35,18 @@ def create_identity(path: Path, seed: bytes) -> SigningKey:
         ) from error
     except OSError as error:
         raise IdentityError(f"{path}: the identity key can't be written: {error.strerror}") from error
-    with open(descriptor, "wb") as stream:
-        # Whatever the umask: nobody else reads it.
-        os.fchmod(descriptor, 0o600)
-        stream.write(encode_identity(key))
-        stream.flush()
-        os.fsync(descriptor)
+    try:
+        with open(descriptor, "wb") as stream:
+            # Whatever the umask: nobody else reads it.
+            os.fchmod(descriptor, 0o600)
+            stream.write(encode_identity(key))
+            stream.flush()
+            os.fsync(descriptor)
+        sync_folder(path.parent)
+    except OSError as error:
+        # Half a key would be in the way of the next one.
+        path.unlink(missing_ok=True)
+        raise IdentityError(f"{path}: the identity key can't be written: {error.strerror}") from error
     return key
 
 

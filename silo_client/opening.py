@@ -18,7 +18,7 @@ from attestation.collect.errors import CollectError
 from attestation.collect.machine import this_machine
 from attestation.collect.measurement import NotMeasurable
 from attestation.collect.platform import Platform
-from audit.store import DirectoryStore
+from audit.store import DirectoryStore, make_durable_folder
 from protocol.agreement import Agreement, SiloTerms
 from silo_client.bodies import BodyFormat
 from silo_client.config import SiloConfig, SiloConfigError, SiloFiles
@@ -115,6 +115,7 @@ class Opened:
     def state(self) -> SiloState:
         """The silo's durable state; raises `StateError`."""
         store = DirectoryStore(self.config.state)
+        store.settle()
         return SiloState.open(store, agreement=self.agreement.digest, silo=self.config.name)
 
     def machine(self) -> SiloMachine:
@@ -164,7 +165,7 @@ def alone(config: SiloConfig) -> Iterator[None]:
 
 def _lock(config: SiloConfig) -> Callable[[], None]:
     try:
-        config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_durable_folder(config.state, 0o700)
         descriptor = os.open(config.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise config.error("state", "a folder to write to", f"{config.state}: {error.strerror}") from error

@@ -21,7 +21,7 @@ from appliance.enclave.startup import recover, start
 from appliance.enclave.succession import Successor
 from attestation.collect.platform import Platform, SimulatedPlatform
 from audit.log_files import LogFiles
-from audit.store import MemoryStore, Store
+from audit.store import MemoryStore, Store, StoreSource
 from protocol.agreement import Agreement
 from protocol.errors import ProtocolError, RefusalCode, RefusedError
 from protocol.keys import SigningKey
@@ -87,6 +87,11 @@ def agreement_for(
             raise ValueError(f"the example has no {old!r}")
         text = text.replace(old, new)
     return Agreement.parse(text.encode(), "federation.toml")
+
+
+def spooled(source: StoreSource) -> MemoryBytes:
+    """Bytes on the other side of the wire, where they don't depend on their sender any more."""
+    return MemoryBytes(read(source, 0, source.size()))
 
 
 def gradient_descent(
@@ -333,7 +338,7 @@ class MemoryFederation:
             state=state,
             form=silo.form,
         )
-        self.enclave.complete(silo.name, state.files.open(state.path(name)))
+        self.enclave.complete(silo.name, spooled(state.files.open(state.path(name))))
 
     def open_model(self, silo: MemorySilo, step: Train | Finish) -> tuple[Tensor, Tensor]:
         """The verified parameters x and control variate c."""
@@ -350,8 +355,7 @@ class MemoryFederation:
 
     def body(self, name: str) -> MemoryBytes:
         """A body as the gateway serves it."""
-        source = self.store.open(f"models/{name}.blob")
-        return MemoryBytes(read(source, 0, source.size()))
+        return spooled(self.store.open(f"models/{name}.blob"))
 
     def train(self, silo: MemorySilo, step: Train) -> None:
         x, c = self.open_model(silo, step)
@@ -368,7 +372,7 @@ class MemoryFederation:
         if pending is None:
             raise ValueError("no update to upload")
         try:
-            answer = self.enclave.complete(silo.name, silo.machine.state.open_pending())
+            answer = self.enclave.complete(silo.name, spooled(silo.machine.state.open_pending()))
         except RefusedError as error:
             if error.refusal.code is RefusalCode.ROUND_CLOSED:
                 return  # Too late; the next announcement says what became of it.

@@ -7,6 +7,7 @@ asked to (SIGTERM), `EXIT_REFUSED` when it must not start, `EXIT_FAILED` when it
 """
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -75,8 +76,20 @@ def event(line: str) -> None:
 
 def die(error: BaseException) -> NoReturn:
     """End at once: the state in memory is in doubt, and what is durable is not."""
-    event(f"failed kind={type(error).__name__} at={_place(_innermost(error.__traceback__))}")
+    event(f"failed kind={type(error).__name__} at={_place(_innermost(error.__traceback__))}{_because(error)}")
     os._exit(EXIT_FAILED)
+
+
+def _because(error: BaseException) -> str:
+    """What the operating system said, where that was the cause, and what to do about it."""
+    # Loaded already wherever a store has failed: nothing is opened here, which might fail again.
+    words = sys.modules.get("audit.stored_files")
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, OSError) and words is not None and (remedy := words.remedy_for(found)):
+            return f" because={errno.errorcode[found.errno or 0]} ({remedy})"
+        found = found.__cause__
+    return ""
 
 
 def ignore(found: "sys.UnraisableHookArgs") -> None:
@@ -157,7 +170,7 @@ def serve(settings: Settings) -> None:
         agreement = Agreement.parse(settings.agreement.read_bytes(), settings.agreement.name)
         layout = Layout.parse(settings.layout.read_bytes())
         store = DirectoryStore(settings.store, file_mode=_FILE_MODE)
-        store.discard_leftovers()
+        store.settle()
         platform = _platform(agreement.appliance, settings.endorsements)
         ports = Ports(
             clock=_clock, random=os.urandom, send=outbox.send, ask=outbox.ask, wake=ticker.wake, event=event

@@ -246,7 +246,7 @@ def test_leftovers_of_a_crash_are_unseen_and_can_be_removed(directory, tmp_path)
     directory.create("a/c", 5)  # The process dies here.
     assert directory.list("") == ["a/b"]
     assert len(os.listdir(tmp_path / "store" / "a")) == 2
-    directory.discard_leftovers()
+    directory.settle()
     assert os.listdir(tmp_path / "store" / "a") == ["b"]
 
 
