@@ -267,6 +267,8 @@ class ModelledOs:
         node = folder.cached.get(source)
         if node is None:
             raise _error(errno.ENOENT, shown)
+        if isinstance(folder.cached.get(leaf), Folder):
+            raise _error(errno.EISDIR, shown)
 
         def move(names: Names) -> None:
             if names.get(source) is node:
@@ -280,6 +282,8 @@ class ModelledOs:
         disk.enter(life, Call("unlink", shown))
         if leaf not in folder.cached:
             raise _error(errno.ENOENT, shown)
+        if isinstance(folder.cached[leaf], Folder):
+            raise _error(errno.EISDIR, shown)
         folder.change(lambda names: names.pop(leaf, None))
 
     @contextmanager

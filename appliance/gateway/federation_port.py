@@ -137,8 +137,11 @@ class FederationPort:
             context.abort(grpc.StatusCode.UNAVAILABLE, ENCLAVE_AWAY)
         except grpc.RpcError:
             context.abort(grpc.StatusCode.CANCELLED, "the upload was cut; go on where it stopped")
-        except OSError:
-            context.abort(grpc.StatusCode.UNAVAILABLE, "the spool can't be written; try again")
+        except OSError as error:
+            context.abort(
+                grpc.StatusCode.UNAVAILABLE,
+                f"the appliance's spool can't be written ({error.strerror}); tell its operator, and try again",
+            )
 
     def _upload(self, silo: str, request_iterator: Iterator[bytes], context: grpc.ServicerContext) -> pb.Reply:
         upload_id, offset, size = _announced(context)
@@ -170,8 +173,11 @@ class FederationPort:
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         except grpc.RpcError:
             context.abort(grpc.StatusCode.CANCELLED, _CUT)
-        except OSError:
-            context.abort(grpc.StatusCode.UNAVAILABLE, "the body can't be read; try again")
+        except OSError as error:
+            context.abort(
+                grpc.StatusCode.UNAVAILABLE,
+                f"the appliance's store can't be read ({error.strerror}); tell its operator, and try again",
+            )
 
 
 def _announced(context: grpc.ServicerContext) -> tuple[bytes, int, int]:
