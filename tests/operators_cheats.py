@@ -16,10 +16,6 @@ class CheatedWorld(World):
     def cheat(self, what: str) -> None:
         self.cheats[what] += 1
 
-    def keep_copy(self, number: int) -> None:
-        """He keeps a copy of a store: that alone harms nobody."""
-        self.copies.append(copy_of(self.instance(number).disk))
-
     def roll_back(self, number: int, which: int) -> None:
         """He starts an enclave on an older copy of its store."""
         if not self.copies:

@@ -239,6 +239,10 @@ class World:
             self.play(1)
         raise AssertionError(f"round {rounds} was never published: {self.alarms}")
 
+    def keep_copy(self, number: int) -> None:
+        """He keeps a copy of a store: that alone harms nobody."""
+        self.copies.append(copy_of(self.instance(number).disk))
+
     def instance(self, number: int) -> Instance:
         return self.instances[number % len(self.instances)]
 

@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from appliance.enclave.bodies import BodyError
+from appliance.enclave.ledger import LedgerFailure
 from appliance.enclave.machine import Enclave
 from appliance.enclave.ports import Ports
 from appliance.enclave.recovering import Recovering
@@ -116,6 +117,8 @@ def _refusing() -> Iterator[None]:
         raise StartRefusedError(f"the store is damaged, or older than its own log: {error}") from error
     except CollectError as error:
         raise StartRefusedError(f"the TEE makes no evidence: {error}") from error
+    except LedgerFailure as error:
+        raise StartRefusedError(f"the store can't be written: {error}") from error
     except StoreError:
         raise
     except SuccessionError as error:

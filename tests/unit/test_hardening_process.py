@@ -44,6 +44,24 @@ def test_an_unexpected_error_ends_the_process_and_its_text_stays_inside(how: str
     assert said == "event=failed kind=ValueError at=<string>:6"
 
 
+WRITTEN = """
+    import errno, os
+    from audit.stored_files import reported_as
+    from appliance.enclave.ledger import LedgerFailure
+    try:
+        with reported_as("log/checkpoint"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/a/path/of/the/host")
+    except Exception as error:
+        raise LedgerFailure("in words") from error"""
+
+
+def test_what_the_disk_said_is_said_with_what_to_do() -> None:
+    status, said = run(WRITTEN, "ValueError()")
+    assert status == 1
+    assert said.startswith("event=failed kind=LedgerFailure at=<string>:")
+    assert said.endswith(" because=ENOSPC (make room on its disk and start again)")
+
+
 DROPPED = """
     import warnings
     class Held:
