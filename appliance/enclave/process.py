@@ -172,9 +172,7 @@ def serve(settings: Settings) -> None:
         store = DirectoryStore(settings.store, file_mode=_FILE_MODE)
         store.settle()
         platform = _platform(agreement.appliance, settings.endorsements)
-        ports = Ports(
-            clock=_clock, random=os.urandom, send=outbox.send, ask=outbox.ask, wake=ticker.wake, event=event
-        )
+        ports = Ports(clock=_clock, random=os.urandom, send=outbox.send, ask=outbox.ask, wake=ticker.wake, event=event)
         begin = recover
         if not settings.recover:
             begin = partial(

@@ -12,6 +12,7 @@ thread.
 
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -27,7 +28,7 @@ from audit.grants import GrantError, Recovered, newest_held, owners_of, verify_g
 from audit.phases import Phase
 from protocol.agreement import Agreement, mismatch
 from protocol.appraisal import appraise_appliance
-from protocol.errors import MalformedError, RefusalCode, RefusedError, SignatureError, refuse
+from protocol.errors import MalformedError, ProtocolError, RefusalCode, RefusedError, SignatureError, refuse
 from protocol.key_history import CATCHUP_LABEL, Catchup, is_catchup
 from protocol.recovery import (
     ASK_LABEL,
@@ -92,6 +93,7 @@ class Recovering:
         )
         self._asked: dict[str, tuple[bytes, ...]] = {}
         self._grants: dict[str, _Granted] = {}
+        self._from_witnesses: dict[str, bytes] = {}
         self._size: int | None = None
         self._enclave: Enclave | None = None
 
@@ -145,6 +147,23 @@ class Recovering:
         if self._enclave is not None:
             self._enclave.left(silo)
 
+    def witnessed(self, witness: str, message: bytes) -> None:
+        """What a further witness says, kept until there is somebody to hear it; raises `RefusedError`."""
+        name = self._agreement.witness(witness).name
+        with self._lock:
+            if self._enclave is None:
+                self._from_witnesses[name] = message
+                return
+        self._enclave.witnessed(witness, message)
+
+    def witnesses_left(self) -> None:
+        """Nobody carries requests to the witnesses any more."""
+        with self._lock:
+            self._from_witnesses.clear()
+            if self._enclave is None:
+                return
+        self._enclave.witnesses_left()
+
     def complete(self, silo: str, source: ByteSource) -> bytes:
         """An upload: there are none before the log is recovered."""
         return self._require_enclave().complete(silo, source)
@@ -167,6 +186,7 @@ class Recovering:
                 log_size=self._ledger.size,
                 admitted=(),
                 joined=(),
+                waiting_for=(),
             )
 
     # Time
@@ -280,6 +300,9 @@ class Recovering:
             raise _no_evidence() from error
         self._size = self._ledger.size
         self._ports.event(f"log-recovered entry={self._recovered.size} grants={len(granted)}")
+        for witness, message in self._from_witnesses.items():
+            with suppress(ProtocolError):  # Whoever speaks for a witness can make up what it says.
+                self._enclave.witnessed(witness, message)
         self._ports.wake()
 
     def _model(self, granted: list[_Granted]) -> bytes:

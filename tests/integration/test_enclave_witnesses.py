@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+from lost_key import come_back, lose
 from memory_federation import MemoryFederation, MemorySilo, signing_key
 
 from audit.entries import LogGenesis, RoundPublished, parse_entry
@@ -345,3 +346,22 @@ def test_the_key_that_a_witness_is_given_is_the_one_that_evidence_vouches_for() 
         appraised_log_key(LogFiles(federation.store), federation.agreement)
     with pytest.raises(LogKeyError, match="expected a log's leaf 0"):
         appraised_log_key(LogFiles(MemoryStore()), federation.agreement)
+
+
+def test_a_witness_that_came_while_the_log_was_recovered_is_asked_afterwards() -> None:
+    federation = WitnessedFederation("w1", required=1)
+    federation.enrol_all()
+    federation.run(until=lambda: federation.published() == 1)
+    lose(federation.store)
+    federation.recover()
+    federation.witnesses["w1"].join(0)
+    with pytest.raises(RefusedError):
+        federation.enclave.witnessed("w9", Join(head=0, pending=None).encode())
+    assert federation.enclave.describe().waiting_for == ()
+    federation.authorise("silo-0", "silo-1", "silo-2")
+    come_back(federation)
+    federation.witnesses["w1"].away = True
+    asked = len(federation.witnesses["w1"].asked)
+    federation.run(deadline=False)
+    assert len(federation.witnesses["w1"].asked) > asked
+    assert federation.enclave.describe().waiting_for == ("witnesses (0 of 1)",)
