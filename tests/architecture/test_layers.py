@@ -14,7 +14,7 @@ ALLOWED = {
     "audit": {"audit", "attestation", "protocol"},
     "appliance.enclave": {"appliance.enclave", "attestation", "protocol", "audit"},
     "appliance.gateway": {"appliance.gateway", "appliance.config", "protocol", "audit"},
-    "appliance": {"appliance", "protocol"},
+    "appliance": {"appliance", "protocol", "audit.store"},
     "silo_client": {"silo_client", "attestation", "protocol", "audit"},
     "strongroom": set(OURS),
     "demo": {"demo", "strongroom"},
