@@ -364,4 +364,4 @@ def test_a_witness_that_came_while_the_log_was_recovered_is_asked_afterwards() -
     asked = len(federation.witnesses["w1"].asked)
     federation.run(deadline=False)
     assert len(federation.witnesses["w1"].asked) > asked
-    assert federation.enclave.describe().waiting_for == ("witnesses (0 of 1)",)
+    assert federation.enclave.describe().waiting_for == ("witnesses (0 of 1; not yet: w1)",)
