@@ -229,7 +229,7 @@ class TestGrants:
             (None, {"silo": "nobody"}, "unknown-silo"),
             (None, {"boot_id": bytes(32)}, "wrong-boot: expected a grant for boot"),
             (None, {"keys": bytes(32)}, "digest of the new keys: expected"),
-            (None, {"previous": bytes(32)}, "key that is lost: expected"),
+            (None, {"previous": signing_key("other").public.raw}, "key that is lost: expected"),
             (None, {"agreement": bytes(32)}, "agreement: expected"),
             (None, {"origin": "simulated.other"}, "log: expected"),
             (None, {"size": 5}, "size: expected"),

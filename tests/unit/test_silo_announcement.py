@@ -543,7 +543,7 @@ def recovered(appliance: FakeAppliance, model: bytes) -> LogRecovered:
         boot_id=appliance.boot_id,
         keys=appliance.keys,
         evidence=bytes(32),
-        previous=bytes(32),
+        previous=appliance.keys.log,
         size=appliance.log.size,
         root=bytes(32),
         model=model,
