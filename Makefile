@@ -15,7 +15,7 @@ define install
 	touch $@
 endef
 
-.PHONY: demo test test-optimised test-all fuzz lint check-imports check-model check-readers check-protos protos locks wheels image image-check soak-kills bench clean
+.PHONY: demo test test-optimised test-all fuzz lint check-imports check-model check-readers check-protos protos locks wheels image image-check soak-kills bench bench-log clean
 
 demo: $(VENV)/.demo
 	$(BIN)/strongroom demo $(DEMO_ARGS)
@@ -118,9 +118,14 @@ soak-kills: $(VENV)/.dev
 	mkdir -p build
 	PYTHONPATH=tests $(BIN)/python tests/soak/kills.py --kills $(KILLS) --seed $(SEED) --json build/soak-kills.json
 
-# What a verdict on evidence costs.
+# What a verdict on evidence costs; appending to the log, proofs, and verifying it.
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.bench_appraisal
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.bench_log
+
+# Verifying a log of a million entries: a quarter of an hour, most of it to make one.
+bench-log: $(VENV)/.dev
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.bench_log --entries 1000000 --sparse
 
 clean:
 	rm -rf $(VENV) $(READERS) build demo-run .mypy_cache .ruff_cache .pytest_cache

@@ -8,9 +8,11 @@ untrusted clock said, in unix seconds, and nothing depends on it but credentials
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from protocol import canonical
 from protocol.enrolment import ApplianceKeys
 from protocol.errors import MalformedError
-from protocol.record import Bytes, Count, Decimal, Digest, Id16, Id32, Key32, Name, Record, Text, kind_of
+from protocol.fields import Fields
+from protocol.record import Bytes, Count, Decimal, Digest, Id16, Id32, Key32, Name, Record, Text, kind_in
 
 ENTRY_LIMIT_BYTES = 65_535
 
@@ -289,8 +291,9 @@ _KINDS: dict[str, type[Entry]] = {
 
 def parse_entry(data: bytes) -> Entry:
     """Read one leaf. Raises `UnknownEntryError` for a kind or version we don't know, else `MalformedError`."""
-    kind, version = kind_of(data, ENTRY_LIMIT_BYTES)
+    table = canonical.decode(data, limit_bytes=ENTRY_LIMIT_BYTES)
+    kind, version = kind_in(table)
     known = _KINDS.get(kind)
     if known is None or version != known.VERSION:
         raise UnknownEntryError(f"entry: unknown kind {kind[:63]!r} version {version}; a newer reader may know it")
-    return known.parse(data)
+    return known.read(Fields(table, kind))

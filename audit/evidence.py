@@ -14,6 +14,7 @@ entry once the transition table has taken it.
 """
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from attestation import Tee
 from audit.divergence import DivergenceError
@@ -53,6 +54,8 @@ _EVIDENCE_CODES = frozenset(
 
 class EvidenceAgain:
     """Appraises what entries name. Its memory is one boot's requests."""
+
+    NOT_KEPT: ClassVar = frozenset({"_agreement", "_objects", "_findings", "_identities", "_doubts"})
 
     def __init__(
         self, *, agreement: Agreement, objects: NamedObjects, findings: Findings, doubts: Doubts | None

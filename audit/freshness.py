@@ -7,6 +7,7 @@ Called by the transition table (`audit.replay`), and so by the enclave and the a
 
 from hashlib import sha256
 
+from audit.id_set import IdSet
 from protocol.enrolment import ApplianceKeys
 from protocol.keys import SEALING_PUBLIC_BYTES
 
@@ -17,8 +18,8 @@ class Freshness:
     """The checks name what is wrong, or return None; what is taken is used from then on. Keys are kept as SHA-256."""
 
     def __init__(self) -> None:
-        self._keys: set[bytes] = set()
-        self._updates: set[bytes] = set()
+        self._keys = IdSet(32)
+        self._updates = IdSet(32)
 
     def problem_of_boot(self, keys: ApplianceKeys) -> str | None:
         """A boot's own keys are new, and it signs with none of the log's."""
@@ -28,7 +29,8 @@ class Freshness:
         return next((f"{role} key: expected a new one, found one used before" for role in used), None)
 
     def take_boot(self, keys: ApplianceKeys) -> None:
-        self._keys.update(_boot_keys(keys).values())
+        for key in _boot_keys(keys).values():
+            self._keys.add(key)
 
     def problem_of_round_key(self, key: bytes) -> str | None:
         """An attempt's key is one, and new."""

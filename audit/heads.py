@@ -4,8 +4,13 @@ Trusts the log's first key, which evidence vouched for by then, the changes that
 them shown), and the silos' and the witnesses' keys, which are the agreement's. Called by the audit.
 """
 
-from collections.abc import Iterator, Mapping
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
+from typing import NamedTuple
 
 from audit.agreed import quorum_of
 from audit.findings import Findings
@@ -31,6 +36,13 @@ class Head:
     votes: Tally
 
 
+class Settled(NamedTuple):
+    """The checkpoints below a size: how many were verified, and the digest of their names and bytes."""
+
+    verified: int
+    notes: bytes
+
+
 class Heads:
     """Reads and verifies checkpoints; whatever is wrong with one is noted under its name.
 
@@ -47,8 +59,10 @@ class Heads:
         findings: Findings,
     ) -> None:
         self.verified = 0
+        self.settled = Settled(0, b"")
+        self._notes_so_far = sha256()
         self._files = files
-        self._notes = frozenset(inventory.notes)
+        self._notes = inventory.notes
         self._has_newest = inventory.has_checkpoint
         leaves = (tile for tile in inventory.tiles if tile.level in (None, 0))
         self._stored_to = max((tile.start + tile.width for tile in leaves), default=0)
@@ -60,10 +74,12 @@ class Heads:
         self._keys_known_to = 0
         self._known: dict[str, bytes] = {}
         self._last: dict[int, tuple[VerifierKey, ...]] = {}
+        self.sizes: Sequence[int]
         self._newest_file = self._read(CHECKPOINT) if self._has_newest else None
         self._newest_bytes = self._bytes()
-        newest = [] if self._newest_file is None else [self._newest_file.size]
-        self.sizes = tuple(sorted({*self._notes, *newest}))
+        self.sizes = self._notes
+        if self._newest_file is not None and not self._has_note(self._newest_file.size):
+            self.sizes = array("Q", sorted((*self._notes, self._newest_file.size)))
 
     @property
     def quorum(self) -> Quorum:
@@ -74,10 +90,11 @@ class Heads:
         """Take the log's keys, as its first `known_to` entries claim them: before `newest` and `at`."""
         self._keys, self._keys_known_to = keys, known_to
         self._known = {key.name: key.key_id for key in self._quorum.keys}
-        sizes = sorted({*self.sizes, *(checkpoint.size for checkpoint in self._kept.values())})
+        kept = [checkpoint.size for checkpoint in self._kept.values()]
         for index, former, _ in keys.handovers:
             # The last that a key signs is the first checkpoint above the entry that retires it.
-            first = next((size for size in sizes if size > index), 0)
+            above = [size for size in (*self.sizes[bisect_right(self.sizes, index) :][:1], *kept) if size > index]
+            first = min(above, default=0)
             self._last[first] = (*self._last.get(first, ()), former)
 
     def require_signed(self, checkpoint: Checkpoint) -> None:
@@ -97,10 +114,29 @@ class Heads:
 
     def at(self, size: int) -> list[Head]:
         """The authentic checkpoints of one size: its note, `checkpoint` if it is of this size, and what was kept."""
+        self.settled = Settled(self.verified, self.notes_so_far())
         kept = [(name, checkpoint) for name, checkpoint in self._kept.items() if checkpoint.size == size]
-        heads = [self._verify(name, checkpoint) for name, checkpoint in (*self._stored(size), *kept)]
-        self.verified += len(heads)
+        stored = [*self._stored(size, count=True)]
+        heads = [self._verify(name, checkpoint) for name, checkpoint in (*stored, *kept)]
+        self.verified += len(stored)
         return [head for head in heads if head is not None]
+
+    def pass_over(self, size: int) -> list[Head]:
+        """As `at`, but the size's own note, which was verified before, is only counted among `notes_so_far`."""
+        if self._has_note(size):
+            with suppress(StoreError):
+                self._count(checkpoint_name(size), self._bytes_of(checkpoint_name(size)))
+        others = [(name, checkpoint) for name, checkpoint in self._kept.items() if checkpoint.size == size]
+        if self._newest_file is not None and self._newest_file.size == size:
+            others.append((CHECKPOINT, self._newest_file))
+        return [head for name, checkpoint in others if (head := self._verify(name, checkpoint)) is not None]
+
+    def notes_so_far(self) -> bytes:
+        """Digest (32 bytes) of the names and bytes of all notes that `at` and `pass_over` have come by."""
+        return self._notes_so_far.digest()
+
+    def _count(self, name: str, data: bytes) -> None:
+        self._notes_so_far.update(f"{name} {len(data)}\n".encode() + data)
 
     def conclude(self, newest: int) -> None:
         """Hold `checkpoint` and what was kept against the newest size, once all of them are verified."""
@@ -112,7 +148,8 @@ class Heads:
                 findings.uncheckable(Line.TRUST, "expected the newest checkpoint, found none", resource=CHECKPOINT)
         elif self._newest_file.size < newest:
             found = self._newest_file.size
-            before = max((size for size in self._notes if size < newest), default=0)
+            position = bisect_left(self._notes, newest)
+            before = self._notes[position - 1] if position else 0
             if found == before:
                 findings.note(
                     f"{CHECKPOINT}: one batch behind (a crash between two writes; the next start completes it)"
@@ -120,7 +157,7 @@ class Heads:
             else:
                 problem = f"expected the checkpoint of {newest} entries, or after a crash of {before}, found {found}"
                 findings.damaged(Line.TRUST, CHECKPOINT, problem)
-        elif newest not in self._notes:
+        elif not self._has_note(newest):
             name = checkpoint_name(newest)
             findings.uncheckable(Line.TRUST, f"expected the same as {CHECKPOINT}, found none", resource=name)
         if self._bytes() != self._newest_bytes:
@@ -133,14 +170,18 @@ class Heads:
             if self._verify(name, checkpoint) is not None:
                 problem = f"this log had {size} entries once, and now has {newest}: it was rolled back, or cut"
                 self._findings.damaged(Line.TRUST, name, problem)
-        elif size not in self._notes:
+        elif not self._has_note(size):
             resource = checkpoint_name(size)
             self._findings.uncheckable(Line.TRUST, f"expected it beside {name}, found none", resource=resource)
 
-    def _stored(self, size: int) -> Iterator[tuple[str, Checkpoint]]:
-        if size in self._notes:
+    def _has_note(self, size: int) -> bool:
+        position = bisect_left(self._notes, size)
+        return position < len(self._notes) and self._notes[position] == size
+
+    def _stored(self, size: int, *, count: bool = False) -> Iterator[tuple[str, Checkpoint]]:
+        if self._has_note(size):
             name = checkpoint_name(size)
-            note = self._read(name)
+            note = self._read(name, count=count)
             if note is not None and note.size == size:
                 yield name, note
             elif note is not None:
@@ -192,18 +233,24 @@ class Heads:
     def _signed_by_another(self) -> str:
         return f"signed by a key that must be named after the {self._keys_known_to} entries that can be read here"
 
-    def _read(self, name: str) -> Checkpoint | None:
+    def _read(self, name: str, *, count: bool = False) -> Checkpoint | None:
         try:
-            return Checkpoint.parse(self._files.read(name, limit_bytes=2 * MAXIMUM_NOTE_BYTES))
+            data = self._bytes_of(name)
+            if count:
+                self._count(name, data)
+            return Checkpoint.parse(data)
         except MalformedError as error:
             self._findings.damaged(Line.TRUST, name, printable(str(error)))
         except StoreError as error:
             self._findings.uncheckable(Line.TRUST, str(error), resource=name)
         return None
 
+    def _bytes_of(self, name: str) -> bytes:
+        return self._files.read(name, limit_bytes=2 * MAXIMUM_NOTE_BYTES)
+
     def _bytes(self) -> bytes | None:
         try:
-            return self._files.read(CHECKPOINT, limit_bytes=2 * MAXIMUM_NOTE_BYTES)
+            return self._bytes_of(CHECKPOINT)
         except NotFound:
             return None
         except StoreError:

@@ -4,7 +4,8 @@ Called by the audit, which then accounts for each of them.
 """
 
 import re
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from audit.log_files import Listed
@@ -26,7 +27,7 @@ class Inventory:
     """
 
     has_checkpoint: bool
-    notes: tuple[int, ...]
+    notes: Sequence[int]
     tiles: frozenset[Tile]
     objects: frozenset[bytes]
     temporary: tuple[str, ...]
@@ -35,7 +36,7 @@ class Inventory:
     @classmethod
     def take(cls, listed: Iterable[Listed]) -> "Inventory":
         """Sort a listing."""
-        notes: list[int] = []
+        notes = array("Q")
         tiles: set[Tile] = set()
         objects: set[bytes] = set()
         temporary: list[str] = []
@@ -59,7 +60,7 @@ class Inventory:
                 unknown.append((file.shown, "no file that a log has"))
         return cls(
             has_checkpoint=has_checkpoint,
-            notes=tuple(sorted(notes)),
+            notes=array("Q", sorted(notes)),
             tiles=frozenset(tiles),
             objects=frozenset(objects),
             temporary=tuple(sorted(temporary)),

@@ -11,6 +11,7 @@ Pure but for the objects that it reads. Called by `audit.verify`.
 """
 
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 from audit.divergence import DivergenceError
 from audit.entries import Entry, KeyRotated, LogRecovered
@@ -30,6 +31,8 @@ from protocol.keys import VerifyingKey
 
 class KeyChanges:
     """Watches entries and checkpoints in the order of the log. `keys`: those that the entries claim."""
+
+    NOT_KEPT: ClassVar = frozenset({"keys", "_agreement", "_claimed", "_verify_grants", "_objects", "_findings"})
 
     def __init__(
         self,
@@ -51,17 +54,22 @@ class KeyChanges:
 
     def entry(self, index: int, entry: Entry, before: Callable[[], TreeHead]) -> None:
         """An entry that the transition table has taken; `before`: the log up to it. Raises `DivergenceError`."""
-        if not isinstance(entry, KeyRotated | LogRecovered):
-            return
         # 1
-        if self._claimed.get(index) != entry:
+        claimed = self._claimed.get(index)
+        if claimed != (entry if isinstance(entry, KeyRotated | LogRecovered) else None):
             raise DivergenceError(index, entry.KIND, "another entry than a moment ago: the store is being changed")
+        if claimed is None or not isinstance(entry, KeyRotated | LogRecovered):
+            return
         if isinstance(entry, KeyRotated):
             self._due.append((index, entry))
             former, key = VerifyingKey(entry.previous), entry.keys.log_key
             self._findings.note(f"entry {index} ({entry.KIND}): the log's key {former} handed over to {key}")
         else:
             self._recovered(index, entry, before())
+
+    def claimed_below(self, size: int) -> list[tuple[int, KeyRotated | LogRecovered]]:
+        """What the first `size` entries claim."""
+        return [(index, entry) for index, entry in self._claimed.items() if index < size]
 
     def checkpoint(self, heads: Sequence[Head]) -> None:
         """The checkpoints of one size that are of this tree, in the log's order; raises `DivergenceError`."""

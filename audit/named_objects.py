@@ -4,6 +4,7 @@ An object is its digest or it is damaged; nothing else is believed of it here. C
 """
 
 from hashlib import sha256
+from typing import ClassVar
 
 from audit.findings import Findings
 from audit.inventory import Inventory
@@ -16,25 +17,31 @@ from audit.store import MAXIMUM_READ_BYTES, NotFound, StoreError
 class NamedObjects:
     """Hands out objects by digest, and remembers which were asked for."""
 
+    NOT_KEPT: ClassVar = frozenset({"_files", "_findings", "_stored"})
+
     def __init__(self, *, files: LogFiles, inventory: Inventory, findings: Findings) -> None:
         self.found = 0
         self._files = files
         self._findings = findings
-        self._unnamed = set(inventory.objects)
-        self._named: set[bytes] = set()
+        self._stored = inventory.objects
+        self._asked: set[bytes] = set()
 
     def get(self, digest: bytes, what: str, *, entry: int | None = None, kind: str | None = None) -> bytes | None:
         """An object that an entry names as its `what`; None, and noted, if it is missing or not what it is named."""
-        self._unnamed.discard(digest)
         data = self._read(digest, f"expected {what}, found none", entry, kind)
-        if data is not None and digest not in self._named:
-            self._named.add(digest)
-            self.found += 1
+        if digest not in self._asked:
+            self._asked.add(digest)
+            self.found += data is not None
         return data
+
+    def check_again(self, size: int) -> None:
+        """Hash again whatever the first `size` entries named, which was there once."""
+        for digest in sorted(self._asked):
+            self._read(digest, f"expected it, as it was there when the first {size} entries were judged", None, None)
 
     def conclude(self, *, complete: bool) -> None:
         """Check what nobody named; `complete` says that every entry had its say."""
-        for digest in sorted(self._unnamed):
+        for digest in sorted(self._stored - self._asked):
             if self._read(digest, "listed, and then not found", None, None) is not None and complete:
                 self._findings.note(f"{object_name(digest)}: no entry names this object (left by a crash, probably)")
 

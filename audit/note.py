@@ -8,6 +8,7 @@ This module trusts the keys that its caller names: the log's from evidence that 
 agreement.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,7 @@ MAXIMUM_NOTE_BYTES = 1_000_000
 MAXIMUM_SIGNATURES = 100
 _DASH = "— "
 _TIME_BYTES = 8
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +134,7 @@ class Note:
             whole = data.decode("utf-8")
         except UnicodeDecodeError as error:
             raise MalformedError(f"note: expected UTF-8, found byte {error.start} out of place") from error
-        if any(character < " " and character != "\n" for character in whole):
+        if _CONTROL.search(whole):
             raise MalformedError("note: expected no control character but newline, found one")
         text, blank, lines = whole.rpartition("\n\n")
         if not blank or not lines.endswith("\n"):

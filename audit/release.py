@@ -8,7 +8,8 @@ the `published` entry of the model that was released. And the cohort was fixed b
 Pure; trusts that the votes were verified. Called by the audit.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import ClassVar
 
 from audit.divergence import DivergenceError
 from audit.entries import (
@@ -28,28 +29,24 @@ from audit.replay import History
 from audit.report import Line
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Best:
-    """The best cosigned checkpoint since the attempt was opened."""
-
-    size: int
-    votes: Tally
-
-
 class Releases:
     """Watches checkpoints and entries in the order of the log."""
 
-    def __init__(self, quorum: Quorum, findings: Findings) -> None:
+    NOT_KEPT: ClassVar = frozenset({"_quorum", "_note", "_findings"})
+
+    def __init__(self, quorum: Quorum, note: Callable[[str], None], findings: Findings) -> None:
+        """`note` is told what is no fault and worth knowing."""
         self.quorum_size = 0
         self.checked = 0
-        self.notes: list[str] = []
+        self._note = note
         self._quorum = quorum
         self._findings = findings
         self._signed = 0
         self._committed = 0
         self._opened: tuple[int, RoundOpened] | None = None
         self._closed: int | None = None
-        self._best: _Best | None = None
+        # The best cosigned checkpoint since the attempt was opened: its size, and by whom.
+        self._best: tuple[int, Tally] | None = None
         self._answered = False
 
     def checkpoint(self, size: int, votes: Tally) -> None:
@@ -57,8 +54,8 @@ class Releases:
         self._signed = size
         if self._quorum.is_met(votes):
             self.quorum_size = size
-        if self._best is None or _count(votes) > _count(self._best.votes):
-            self._best = _Best(size=size, votes=votes)
+        if self._best is None or _count(votes) > _count(self._best[1]):
+            self._best = size, votes
 
     def entry(self, index: int, entry: Entry, history: History) -> None:
         """An entry that `history` has taken; raises `DivergenceError` if it shows a release without its quorum."""
@@ -82,7 +79,7 @@ class Releases:
         """What the log leaves open is no fault: it is said."""
         self._note_unreleased("is not released yet")
         if self._closed is not None and self.quorum_size <= self._closed:
-            self.notes.append(
+            self._note(
                 f"entry {self._closed} (the log's end): no quorum has cosigned it; the final model is not released yet"
             )
 
@@ -93,9 +90,9 @@ class Releases:
         if self.quorum_size > opened > history.started_index:
             return
         found = "none with any"
-        if self._best is not None and self._best.size > opened and _count(self._best.votes):
-            votes = self._best.votes
-            found = f"at best one of {self._best.size} entries, by {votes} (missing: {self._quorum.missing(votes)})"
+        size, votes = self._best or (0, Tally())
+        if size > opened and _count(votes):
+            found = f"at best one of {size} entries, by {votes} (missing: {self._quorum.missing(votes)})"
         raise DivergenceError(
             index,
             entry.KIND,
@@ -115,7 +112,7 @@ class Releases:
         if self._opened is not None and self.quorum_size <= self._opened[0]:
             index, opened = self._opened
             attempt = f"round {opened.round} attempt {opened.attempt}"
-            self.notes.append(f"entry {index} (round.opened): {attempt} {how}: no quorum cosigned it")
+            self._note(f"entry {index} (round.opened): {attempt} {how}: no quorum cosigned it")
 
 
 def _count(votes: Tally) -> int:

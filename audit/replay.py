@@ -31,6 +31,7 @@ from audit.entries import (
     UpdateRefused,
 )
 from audit.freshness import Freshness
+from audit.id_set import IdSet
 from audit.phases import (
     ALLOWED,
     BELOW_MINIMUM_COHORT,
@@ -80,7 +81,7 @@ class History:
         self.ended = False
         self.updates: dict[str, UpdateAccepted] = {}
         self.refused: dict[str, UpdateRefused] = {}
-        self.upload_ids: set[bytes] = set()
+        self.upload_ids = IdSet(16)
         self.committed: RoundCommitted | None = None
         self.outcomes: dict[tuple[int, int], Outcome] = {}
         self.reset_due: str | None = None

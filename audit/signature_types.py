@@ -11,6 +11,7 @@ cosignatures only, so that a key of another log's type signs nothing of ours. Ca
 """
 
 from enum import IntEnum
+from functools import lru_cache
 from hashlib import sha256
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -47,6 +48,7 @@ class SignatureType(IntEnum):
 COSIGNATURES = frozenset({SignatureType.COSIGNATURE, SignatureType.MLDSA_COSIGNATURE})
 
 
+@lru_cache(maxsize=256)
 def key_id(kind: SignatureType, name: str, public: bytes) -> bytes:
     """SHA-256(name ‖ 0x0A ‖ type ‖ public key)[:4]: tells keys apart, binds nothing.
 

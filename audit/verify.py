@@ -19,29 +19,23 @@ files are named all the same. INCOMPLETE: something is missing or unknown to thi
 How the evidence stands as of another day (`audit.doubts`) is said beside the verdict, which is that of the history.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
+from audit.bundle import AGREEMENT
+from audit.checklist import check_lines
 from audit.divergence import DivergenceError
 from audit.doubts import Doubts, OtherDay
 from audit.ending import ending
 from audit.entries import (
-    ApplianceStarted,
-    ControlReset,
     Entry,
     LogGenesis,
     LogRecovered,
-    RoundAbandoned,
-    RoundPublished,
-    SiloAdmitted,
-    SiloRefused,
     UnknownEntryError,
-    UpdateRefused,
     parse_entry,
 )
 from audit.evidence import EvidenceAgain
-from audit.findings import Findings
+from audit.findings import MAXIMUM_FINDINGS, Findings
 from audit.grants import require_newest, verify_grants
 from audit.heads import Head, Heads
 from audit.inventory import Inventory
@@ -57,8 +51,11 @@ from audit.receipt_files import HandedIn, NotUnderstood
 from audit.receipts import Receipts
 from audit.release import Releases
 from audit.replay import History
-from audit.report import AuditReport, CheckLine, Counts, Line, NewestCheckpoint
+from audit.replayed import Replayed
+from audit.report import AuditReport, Line, NewestCheckpoint
 from audit.resources import CHECKPOINT
+from audit.resuming import ChangedError, Keep, Resuming
+from audit.resumption import Resumption
 from audit.walk import TreeWalk
 from protocol.agreement import Agreement
 from protocol.agreement_toml import printable
@@ -70,15 +67,6 @@ Progress = Callable[[int, int], None]
 Told = Callable[[int, Entry], None]
 """Takes each entry, with its index, that follows from the ones before and whose evidence held."""
 
-_NAMES = {
-    Line.AGREEMENT: "the log is of this agreement",
-    Line.FILES: "every file is accounted for, every tile what the entries make",
-    Line.TRUST: "evidence vouches for the log key, and the key for every checkpoint",
-    Line.ENTRIES: "every entry follows from the ones before it",
-    Line.EVIDENCE: "the evidence of every boot and every silo, again from its bytes",
-    Line.RELEASES: "nothing was released before a quorum had cosigned",
-    Line.OBJECTS: "every object that an entry names is there",
-}
 _PROGRESS_EVERY = 64
 
 
@@ -91,16 +79,36 @@ def verify(
     other_day: OtherDay | None = None,
     progress: Progress | None = None,
     told: Told | None = None,
+    resumed: Resumption | None = None,
+    keep: Keep | None = None,
 ) -> AuditReport:
     """Audit one log.
 
     `kept`: checkpoints of this log that somebody has kept, by a name for the report: the log must still hold them,
     which is how a roll-back shows. `receipts`: what silos have kept, None if nobody was asked. `other_day`: when, and
     by which lists, the evidence is to be appraised once more. `progress` is told (entries done, entries in all) now and
-    then, `told` each entry that holds. Raises `StoreError` for a directory that can't be listed; whatever else is wrong
-    with the store is in the report.
+    then, `told` each entry that holds. `resumed`: what an earlier audit under this agreement kept, to go on from there;
+    it counts among `kept`, and is no more than that where `receipts`, `other_day` or `told` need every entry. `keep` is
+    handed what to go on from the next time. Raises `StoreError` for a directory that can't be listed; whatever else is
+    wrong with the store is in the report.
     """
-    return _Audit(files, agreement, kept, receipts, other_day, progress or (lambda done, total: None), told).run()
+
+    def audit(resumed: Resumption | None) -> _Audit:
+        return _Audit(
+            files, agreement, kept, receipts, other_day, progress or (lambda done, total: None), told, resumed, keep
+        )
+
+    if resumed is None:
+        return audit(None).run()
+    kept = {**kept, "the head of the verification before": resumed.checkpoint}
+    try:
+        if receipts is not None or other_day is not None or told is not None:
+            raise ChangedError("are needed for what else was asked")
+        return audit(resumed).run()
+    except ChangedError as changed:
+        again = audit(None)
+        again.note(f"the first {resumed.size} entries {changed}, and all were judged again")
+        return again.run()
 
 
 class _Audit:
@@ -113,6 +121,8 @@ class _Audit:
         other_day: OtherDay | None,
         progress: Progress,
         told: Told | None,
+        resumed: Resumption | None,
+        keep: Keep | None,
     ) -> None:
         self._agreement = agreement
         self._heads_kept = len(kept)
@@ -132,10 +142,11 @@ class _Audit:
         )
         self._receipts = Receipts(handed_in=receipts or (), heads=self._heads, findings=self._findings)
         self._kept: Kept | None = None if receipts is None else Kept(files=self._receipts.files, held=0, silos=())
-        self._releases = Releases(self._heads.quorum, self._findings)
+        self._releases = Releases(self._heads.quorum, self._note_release, self._findings)
         self._history = History(agreement)
-        self._kinds: Counter[type[Entry]] = Counter()
-        self._updates_used = 0
+        self._replayed = Replayed()
+        self._resuming: Resuming
+        self._resumed, self._keep = resumed, keep
         self._replaying = True
         self._line = Line.ENTRIES
         self._divergence: DivergenceError | None = None
@@ -143,6 +154,10 @@ class _Audit:
         self._newest: Head | None = None
         self._leaf_0 = b""
         self._keys: KeyChanges | None = None
+
+    def note(self, text: str) -> None:
+        """Something worth knowing that is no fault."""
+        self._findings.note(text)
 
     def run(self) -> AuditReport:
         self._account_for_names()
@@ -153,16 +168,19 @@ class _Audit:
         else:
             log_key = self._believe(sizes[-1])
             if log_key is not None:
-                self._follow_keys(log_key, sizes[-1])
+                keys = self._follow_keys(log_key, sizes[-1])
                 self._newest = self._heads.newest()
                 if self._newest is not None:
-                    self._walk(self._newest)
+                    self._walk(self._newest, keys)
         self._objects.conclude(complete=Line.OBJECTS in self._reached)
         return self._report()
 
     # 2
 
     def _account_for_names(self) -> None:
+        if self._files.agreement is not None and self._files.agreement != self._agreement.source:
+            problem = f"expected agreement {format_digest(self._agreement.digest)}, found another in the bundle"
+            self._findings.damaged(Line.AGREEMENT, AGREEMENT, problem)
         for name, what in self._inventory.unknown:
             self._findings.uncheckable(Line.FILES, what, resource=name)
         for name in self._inventory.temporary:
@@ -200,12 +218,12 @@ class _Audit:
                 self._findings.damaged(Line.FILES, bundle, f"entry 0 is not the one that {other} stands for")
         return key
 
-    def _follow_keys(self, first: VerifyingKey, size: int) -> None:
+    def _follow_keys(self, first: VerifyingKey, size: int) -> KeyChanges:
         """Look for the changes of the key that the entries claim, so that checkpoints can be read under it."""
         # What it can't read, the walk will note.
         walk = TreeWalk(files=self._files, inventory=self._inventory, size=size, heads=(), findings=Findings())
         claims = claims_in(walk.glance())
-        self._keys = KeyChanges(
+        self._keys = keys = KeyChanges(
             agreement=self._agreement,
             first=first,
             claims=claims,
@@ -216,7 +234,8 @@ class _Audit:
         if claims.unreadable:
             problem = "changes the log's key in a way that this reader does not know; nothing from here on was replayed"
             self._findings.uncheckable(Line.ENTRIES, problem, entry=claims.size)
-        self._heads.believe(self._keys.keys, known_to=claims.size)
+        self._heads.believe(keys.keys, known_to=claims.size)
+        return keys
 
     def _require_grants(self, agreement: Agreement, entry: LogRecovered, grants: bytes) -> None:
         """Raise `GrantError` unless silos authorised a recovery, and the newest model that they hold is taken up."""
@@ -246,21 +265,24 @@ class _Audit:
 
     # 3 to 7
 
-    def _walk(self, newest: Head) -> None:
+    def _walk(self, newest: Head, keys: KeyChanges) -> None:
         size = newest.checkpoint.size
         walk = TreeWalk(
             files=self._files, inventory=self._inventory, size=size, heads=self._heads.sizes, findings=self._findings
         )
+        self._resuming = self._going_on(keys)
         for entry in walk.entries():
             index = walk.edge.size
-            self._take_heads(walk)
-            self._receipts.leaf(index, entry)
-            if self._replaying:
-                self._replaying = self._take_entry(index, entry, walk.edge.head)
+            if not self._resuming.passes(walk):
+                self._take_heads(walk, last=False)
+                self._receipts.leaf(index, entry)
+                if self._replaying:
+                    self._replaying = self._take_entry(index, entry, walk.edge.head)
             if index % _PROGRESS_EVERY == 0:
                 self._progress(index, size)
+        self._resuming.conclude(walk)
         if walk.complete:
-            self._take_heads(walk)
+            self._take_heads(walk, last=True)
             self._reached |= {Line.FILES, Line.TRUST}
             if self._replaying and not walk.broken:
                 self._reached |= {Line.ENTRIES, Line.EVIDENCE, Line.RELEASES, Line.OBJECTS}
@@ -269,22 +291,44 @@ class _Audit:
                 self._releases.conclude()
                 for line in ending(self._history):
                     self._findings.note(line)
+        for note in self._replayed.notes:
+            self._findings.note(note)
         self._progress(walk.edge.size, size)
         walk.conclude()
         self._heads.conclude(size)
         if self._kept is not None:
             self._kept = self._receipts.conclude(newest=size, signed_size=walk.signed_size)
-        for note in self._releases.notes:
-            self._findings.note(note)
         # An entry that the log did not sign convicts nobody but whoever changed the file, which is named already.
         if self._divergence is not None and not (walk.broken and self._divergence.index >= walk.signed_size):
             self._diverges(self._divergence)
 
-    def _take_heads(self, walk: TreeWalk) -> None:
+    def _going_on(self, keys: KeyChanges) -> Resuming:
+        return Resuming(
+            agreement=self._agreement,
+            heads=self._heads,
+            objects=self._objects,
+            keys=keys,
+            parts={
+                "history": self._history,
+                "evidence": self._evidence,
+                "releases": self._releases,
+                "objects": self._objects,
+                "keys": keys,
+                "replayed": self._replayed,
+            },
+            findings=self._findings,
+            resumed=self._resumed,
+            keep=self._keep,
+        )
+
+    def _take_heads(self, walk: TreeWalk, *, last: bool) -> None:
         """3: every checkpoint of the tree's present size."""
         size = walk.edge.size
         self._receipts.checkpoints(walk.edge)
         held = [head for head in self._heads.at(size) if walk.holds(head.checkpoint.head, head.name)]
+        if held and self._replaying:
+            # Before they count: the next audit takes the heads of this size again.
+            self._resuming.offer(walk, held, last=last)
         for head in held:
             self._releases.checkpoint(size, head.votes)
         if self._replaying and self._keys is not None:
@@ -302,6 +346,7 @@ class _Audit:
             self._line = Line.ENTRIES
             entry = parse_entry(data)
             self._history.apply(entry)
+            self._history.outcomes.clear()  # For silos that ask; no later entry rests on them.
             self._line = Line.EVIDENCE
             self._evidence.check(index, entry, self._history)
             self._line = Line.TRUST
@@ -322,12 +367,14 @@ class _Audit:
         except DivergenceError as error:
             self._divergence = error
             return False
-        self._kinds[type(entry)] += 1
+        self._replayed.entry(entry)
         if self._told is not None:
             self._told(index, entry)
-        if isinstance(entry, RoundPublished):
-            self._updates_used += len(entry.cohort)
         return True
+
+    def _note_release(self, text: str) -> None:
+        if len(self._replayed.notes) < MAXIMUM_FINDINGS:
+            self._replayed.notes += (text,)
 
     # The report
 
@@ -346,17 +393,13 @@ class _Audit:
             damage=tuple(findings.damage),
             missing=tuple(findings.missing),
             information=tuple(findings.information),
-            checks=tuple(
-                CheckLine(
-                    line=line,
-                    name=_NAMES[line],
-                    state=findings.state(line, reached=line in self._reached),
-                    detail=self._detail(line),
-                )
-                for line in Line
-            ),
+            checks=check_lines(findings, self._reached, self._details()),
             not_checked=tuple(not_checked(self._agreement, heads=self._heads_kept, kept=self._kept, as_of=as_of)),
-            counts=self._counts(),
+            counts=self._replayed.counts(
+                checkpoints=len(self._heads.sizes),
+                evidence_appraised=self._evidence.appraised,
+                objects=self._objects.found,
+            ),
             newest=None if self._newest is None else self._newest_checkpoint(self._newest),
             kept=self._kept,
             as_of=as_of,
@@ -371,32 +414,12 @@ class _Audit:
             quorum_size=self._releases.quorum_size,
         )
 
-    def _counts(self) -> Counts:
-        kinds = self._kinds
-        return Counts(
-            entries=kinds.total(),
-            checkpoints=len(self._heads.sizes),
-            boots=kinds[ApplianceStarted],
-            admissions=kinds[SiloAdmitted],
-            refusals=kinds[SiloRefused],
-            rounds_published=kinds[RoundPublished],
-            attempts_abandoned=kinds[RoundAbandoned],
-            updates_used=self._updates_used,
-            updates_refused=kinds[UpdateRefused],
-            control_resets=kinds[ControlReset],
-            evidence_appraised=self._evidence.appraised,
-            objects=self._objects.found,
-        )
-
-    def _detail(self, line: Line) -> str:
-        if line is Line.FILES:
-            return f"{len(self._inventory.tiles)} tiles, {len(self._inventory.notes)} checkpoints"
-        if line is Line.TRUST:
-            return f"{self._heads.verified} signed checkpoints"
-        if line is Line.ENTRIES:
-            return f"{self._kinds.total()} entries"
-        if line is Line.EVIDENCE:
-            return f"{self._evidence.appraised} pieces of evidence"
-        if line is Line.RELEASES:
-            return f"{self._releases.checked} attempts that were answered"
-        return f"{self._objects.found} objects" if line is Line.OBJECTS else ""
+    def _details(self) -> dict[Line, str]:
+        return {
+            Line.FILES: f"{len(self._inventory.tiles)} tiles, {len(self._inventory.notes)} checkpoints",
+            Line.TRUST: f"{self._heads.verified} signed checkpoints",
+            Line.ENTRIES: f"{self._replayed.total()} entries",
+            Line.EVIDENCE: f"{self._evidence.appraised} pieces of evidence",
+            Line.RELEASES: f"{self._releases.checked} attempts that were answered",
+            Line.OBJECTS: f"{self._objects.found} objects",
+        }

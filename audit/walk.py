@@ -5,10 +5,11 @@ for whoever calls `holds` with a signed head to say; until a head is held, a dif
 convicts neither. `conclude` knows which of the two the signatures convict.
 """
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
 
+from audit.expected_tiles import expected_tiles, head_of, in_level
 from audit.findings import MAXIMUM_FINDINGS, Findings
 from audit.inventory import Inventory
 from audit.log_files import LogFiles
@@ -18,11 +19,9 @@ from audit.resources import checkpoint_name, tile_name
 from audit.right_edge import RightEdge
 from audit.store import MAXIMUM_READ_BYTES, NotFound, StoreError
 from audit.tiles import (
-    TILE_LEVELS,
     TILE_WIDTH,
     Tile,
     entry_bundles,
-    hash_tiles,
     parse_bundle,
     parse_hash_tile,
 )
@@ -44,10 +43,10 @@ class _Difference:
 
 
 class TreeWalk:
-    """One walk over a log of `size` entries; `heads` are the sizes of all checkpoints that the store holds."""
+    """One walk over a log of `size` entries; `heads`: the sizes of all stored checkpoints, ascending."""
 
     def __init__(
-        self, *, files: LogFiles, inventory: Inventory, size: int, heads: Iterable[int], findings: Findings
+        self, *, files: LogFiles, inventory: Inventory, size: int, heads: Sequence[int], findings: Findings
     ) -> None:
         self.edge = RightEdge()
         self.complete = False
@@ -55,7 +54,7 @@ class TreeWalk:
         self._stored = inventory.tiles
         self._size = size
         self._findings = findings
-        self._heads = [head for head in heads if head <= size]
+        self._heads = heads[: bisect_right(heads, size)]
         self._differences: list[_Difference] = []
         self._held = 0
         self._unheld: list[tuple[int, str]] = []
@@ -92,6 +91,11 @@ class TreeWalk:
         return self._held
 
     @property
+    def clean(self) -> bool:
+        """Whether nothing has differed so far."""
+        return not (self._differences or self._unheld)
+
+    @property
     def broken(self) -> bool:
         """Whether some signed head beyond `signed_size` is not that of the entries."""
         return any(size > self._held for size, _ in self._unheld)
@@ -119,6 +123,8 @@ class TreeWalk:
         if self.edge.head() == head:
             self._held = head.size
             return True
+        if len(self._unheld) > MAXIMUM_FINDINGS:  # The first ones are named; the last says how far the tree is broken.
+            self._unheld.pop()
         self._unheld.append((head.size, name))
         return False
 
@@ -156,29 +162,21 @@ class TreeWalk:
 
     def _account(self) -> None:
         findings = self._findings
-        missing = dict.fromkeys(self._first_missing(), self._size)
-        unexplained = {tile for tile in self._stored if tile.partial}
-        for size in self._heads:
-            for tile in _partial_tiles(size):
-                unexplained.discard(tile)
-                if tile.start + TILE_WIDTH > self._in_level(tile):  # No full tile has superseded it.
-                    missing.setdefault(tile, size)
-        for tile, size in missing.items():
+        missing = 0
+        for tile, size in expected_tiles(self._size, self._heads):
             if tile not in self._stored:
                 problem = f"expected a tile of the tree of {size} entries, found none"
                 findings.uncheckable(Line.FILES, problem, resource=tile_name(tile))
+                missing += 1
+            if missing > MAXIMUM_FINDINGS:  # A signed size may be any, so that nothing here counts up to it.
+                break
         for tile in sorted(self._stored, key=lambda t: (t.level is not None, t.level or 0, t.index, t.width)):
-            if tile.start + tile.width > self._in_level(tile):
+            if tile.start + tile.width > in_level(tile, self._size):
                 findings.uncheckable(Line.FILES, _UNSIGNED, resource=tile_name(tile))
-            elif tile in unexplained and self.complete:
+            elif self.complete and tile.partial and head_of(tile, self._heads) is None:
                 self._account_unexplained(tile)
-            elif tile.partial and tile.start + TILE_WIDTH <= self._in_level(tile):
+            elif tile.partial and tile.start + TILE_WIDTH <= in_level(tile, self._size):
                 findings.note(f"{tile_name(tile)}: superseded by the full tile, and not deleted (a crash, probably)")
-
-    def _first_missing(self) -> list[Tile]:
-        """As many missing tiles as a report names: a signed size may be any, so that nothing here counts up to it."""
-        tiles = chain(entry_bundles(self._size), hash_tiles(self._size))
-        return list(islice((tile for tile in tiles if tile not in self._stored), MAXIMUM_FINDINGS + 1))
 
     def _account_unexplained(self, tile: Tile) -> None:
         """A partial tile is written for a checkpoint alone: where there is none, one is missing."""
@@ -188,10 +186,6 @@ class TreeWalk:
             self._findings.uncheckable(Line.TRUST, problem, resource=checkpoint_name(size))
         else:
             self._findings.uncheckable(Line.FILES, "no checkpoint has a tile of this width", resource=tile_name(tile))
-
-    def _in_level(self, tile: Tile) -> int:
-        """How many hashes (or entries) there are in a tile's level."""
-        return self._size >> (TILE_LEVELS * (tile.level or 0))
 
     def _compare(self, tile: Tile, tree: Tree) -> None:
         if tile in self._stored and (hashes := self._read_hash_tile(tile)) is not None:
@@ -256,17 +250,6 @@ class TreeWalk:
         except StoreError as error:
             self._findings.uncheckable(Line.FILES, str(error), resource=tile_name(tile))
             return None
-
-
-def _partial_tiles(size: int) -> Iterator[Tile]:
-    """The partial tiles of a tree of this size: its last bundle and the last hash tile of each level."""
-    if width := size % TILE_WIDTH:
-        yield Tile(level=None, index=size // TILE_WIDTH, width=width)
-    level = 0
-    while count := size >> (TILE_LEVELS * level):
-        if width := count % TILE_WIDTH:
-            yield Tile(level=level, index=count // TILE_WIDTH, width=width)
-        level += 1
 
 
 def _what(difference: _Difference) -> str:

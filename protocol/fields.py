@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from protocol.errors import MalformedError
 
 NAME = re.compile(r"[a-z0-9-]{1,63}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,15})(\.[0-9]{1,20})?(e-?[1-9][0-9]{0,2})?")
 
 
@@ -172,7 +173,7 @@ class Fields:
 
 def parse_digest(text: str) -> bytes | None:
     """`sha256:<64 hex>` to 32 bytes, or None."""
-    return bytes.fromhex(text[7:]) if re.fullmatch(r"sha256:[0-9a-f]{64}", text) else None
+    return bytes.fromhex(text[7:]) if _DIGEST.fullmatch(text) else None
 
 
 def format_digest(digest: bytes) -> str:

@@ -5,6 +5,7 @@ notes, whose format is public, have the one exception with an ugly name.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NoReturn
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
@@ -81,9 +82,15 @@ class VerifyingKey:
     def verify_unlabelled_note(self, signature: bytes, message: bytes) -> None:
         """Check a signature in a public format that brings its own domain separation (C2SP signed notes)."""
         try:
-            Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, message)
+            _public(self.raw).verify(signature, message)
         except (InvalidSignature, ValueError) as error:
             raise SignatureError(f"signature does not verify under {self}") from error
+
+
+@lru_cache(maxsize=64)
+def _public(raw: bytes) -> Ed25519PublicKey:
+    """Whoever verifies a log does so under the same few keys a million times."""
+    return Ed25519PublicKey.from_public_bytes(raw)
 
 
 class SigningKey(Secret):

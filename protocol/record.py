@@ -12,7 +12,9 @@ came, never an encoding made again.
 """
 
 import types
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Annotated, Any, ClassVar, Self, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from protocol import canonical
@@ -83,7 +85,7 @@ class Record:
         if cls.KIND is not None:
             table.literal("kind", cls.KIND)
             table.literal("version", cls.VERSION)
-        values = {name: _read(table, name, kind) for name, kind in _schema(cls)}
+        values = {name: read(table, name) for name, read in _readers(cls)}
         table.close()
         return cls(**values)
 
@@ -98,37 +100,54 @@ def _schema(cls: type[Record]) -> tuple[tuple[str, Any], ...]:
     return _SCHEMAS[cls]
 
 
-def _read(table: Fields, key: str, kind: Any) -> Any:
+_Reader: TypeAlias = Callable[[Fields, str], Any]
+_READERS: dict[type[Record], tuple[tuple[str, _Reader], ...]] = {}
+
+
+def _readers(cls: type[Record]) -> tuple[tuple[str, _Reader], ...]:
+    """What reads each field of a class: chosen once, as a log has millions of records."""
+    if cls not in _READERS:
+        _READERS[cls] = tuple((name, _reader(name, kind)) for name, kind in _schema(cls))
+    return _READERS[cls]
+
+
+def _reader(name: str, kind: Any) -> _Reader:
     origin = get_origin(kind)
     if origin is Annotated:
-        return _read_form(table, key, get_args(kind)[1])
+        return _form_reader(get_args(kind)[1])
     if origin in (Union, types.UnionType):
-        inner = next(item for item in get_args(kind) if item is not type(None))
-        return None if table.take_null(key) else _read(table, key, inner)
+        inner = _reader(name, next(item for item in get_args(kind) if item is not type(None)))
+        return lambda table, key: None if table.take_null(key) else inner(table, key)
     if origin is tuple:
-        inner = get_args(kind)[0]
-        if _is_record(inner):
-            return tuple(inner.read(item) for item in table.tables(key))
-        return tuple(_read(item, "item", inner) for item in table.wrapped(key))
+        item_kind = get_args(kind)[0]
+        if _is_record(item_kind):
+            return lambda table, key: tuple(item_kind.read(item) for item in table.tables(key))
+        item_reader = _reader(name, item_kind)
+        return lambda table, key: tuple(item_reader(item, "item") for item in table.wrapped(key))
     if kind is bool:
-        return table.boolean(key)
+        return Fields.boolean
     if _is_record(kind):
-        return kind.read(table.table(key))
-    raise TypeError(f"{key}: no JSON form for {kind!r}")
+        return lambda table, key: kind.read(table.table(key))
+    raise TypeError(f"{name}: no JSON form for {kind!r}")
 
 
-def _read_form(table: Fields, key: str, form: Form) -> Any:
+def _form_reader(form: Form) -> _Reader:
     bounds: dict[str, int] = {}
     if form.size is not None:
         bounds["size"] = form.size
     if form.limit is not None:
         bounds["limit"] = form.limit
-    value = getattr(table, form.reader)(key, **bounds)
-    if form.is_key:
-        try:
-            VerifyingKey(value)
-        except MalformedError as error:
-            raise table.error(key, "an Ed25519 key of large order", value.hex()) from error
+    method: _Reader = getattr(Fields, form.reader)
+    read = partial(method, **bounds) if bounds else method
+    return partial(_read_key, read) if form.is_key else read
+
+
+def _read_key(read: _Reader, table: Fields, key: str) -> Any:
+    value = read(table, key)
+    try:
+        VerifyingKey(value)
+    except MalformedError as error:
+        raise table.error(key, "an Ed25519 key of large order", value.hex()) from error
     return value
 
 
@@ -177,7 +196,11 @@ def _is_record(kind: Any) -> bool:
 
 def kind_of(data: bytes, limit_bytes: int = 2**20) -> tuple[str, int]:
     """The `kind` and `version` of a canonical JSON object, to choose its parser by; raises `MalformedError`."""
-    table = canonical.decode(data, limit_bytes=limit_bytes)
+    return kind_in(canonical.decode(data, limit_bytes=limit_bytes))
+
+
+def kind_in(table: Mapping[str, object]) -> tuple[str, int]:
+    """The same of an object that is decoded already; raises `MalformedError`."""
     kind, version = table.get("kind"), table.get("version")
     if not isinstance(kind, str) or type(version) is not int:
         raise MalformedError("record: expected a kind and a version")

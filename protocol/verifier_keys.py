@@ -13,6 +13,7 @@ from protocol.keys import VerifyingKey
 MAXIMUM_NAME_BYTES = 255
 KEY_ID_BYTES = 4
 _COSIGNATURE = 0x04
+_SPACE_OR_CONTROL = re.compile(r"[\s\x00-\x1f+]")
 _KEY_ID = re.compile(r"[0-9a-f]{8}", re.ASCII)
 
 
@@ -25,7 +26,7 @@ def key_name(name: str) -> str:
         size = len(name.encode())
     except UnicodeEncodeError as error:
         raise MalformedError("key name: expected UTF-8") from error
-    if not 0 < size <= MAXIMUM_NAME_BYTES or any(c.isspace() or c < " " or c == "+" for c in name):
+    if not 0 < size <= MAXIMUM_NAME_BYTES or _SPACE_OR_CONTROL.search(name):
         raise MalformedError(f"key name: expected no space, control character or plus, found {name[:80]!r}")
     return name
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import synthetic_dcap
 from agreement_examples import good_agreement
 from audit_forgery import HONEST
+from audit_tampering import AGREEMENT, SHORT
+from bundled import bundle_of
 from forked_logs import account, forked
 from memory_federation import MemoryFederation, signing_key
 from synthetic_snp import revocation_list, simulated_evidence
@@ -26,16 +28,21 @@ from attestation.simulated.reference_values import simulated_reference_values
 from attestation.snp.cert_table import CertTable, TableEntry
 from attestation.snp.endorsements import Endorsements
 from attestation.tee import Tee
+from audit.bundle import Bundle
 from audit.checkpoint_text import CheckpointText
 from audit.compare import compare
 from audit.entries import parse_entry
 from audit.fraud import FraudProof
+from audit.log_files import LogFiles
 from audit.note import Checkpoint, Note, VerifierKey
 from audit.proof import Receipt
+from audit.resumption import Resumption
 from audit.selection import Selection, parse_moment, parse_range
 from audit.signature_types import SignatureType
+from audit.store import MemorySource
 from audit.succession import SuccessionProof
 from audit.tiles import parse_bundle, parse_hash_tile
+from audit.verify import verify
 from audit.vouching import Voucher
 from audit.witnessing.answer import Answer, read_answer
 from audit.witnessing.request import AddCheckpoint
@@ -182,6 +189,18 @@ def _verifier_keys() -> tuple[bytes, ...]:
     return tuple(text.encode() for text in (*public, str(mldsa)))
 
 
+def _read_bundle(data: bytes) -> None:
+    bundle = Bundle(MemorySource("bundle", data))
+    for name in bundle.names():
+        bundle.read(name)
+
+
+def _kept() -> tuple[bytes, ...]:
+    kept: list[bytes] = []
+    verify(LogFiles(SHORT), AGREEMENT, keep=lambda resumption: kept.append(resumption.encode()))
+    return tuple(kept)
+
+
 def targets() -> dict[str, Target]:
     """All of them, by name."""
     spoken = _spoken()
@@ -250,6 +269,8 @@ def targets() -> dict[str, Target]:
             allowed=ProtocolError,
             seeds=(b"20852163\n",),
         ),
+        "log-bundle": Target(parse=_read_bundle, allowed=ProtocolError, seeds=(bundle_of(SHORT, AGREEMENT),)),
+        "resumption": Target(parse=Resumption.parse, allowed=ProtocolError, seeds=_kept()),
         "receipt": Target(parse=Receipt.parse, allowed=ProtocolError, seeds=_files("c2sp/tlog-proof*")),
         "approval": Target(parse=Approval.parse, allowed=ProtocolError, seeds=(_APPROVAL.encode(),)),
         "approval-file": Target(

@@ -26,7 +26,7 @@ def test_every_kind_of_file_is_known_by_its_name() -> None:
         "log/objects/sha256/00/.1-0.tmp",
     )
     assert inventory.has_checkpoint
-    assert inventory.notes == (3, 12)
+    assert tuple(inventory.notes) == (3, 12)
     assert inventory.tiles == {Tile(level=0, index=0), Tile(level=None, index=1234, width=7)}
     assert inventory.objects == {DIGEST}
     assert inventory.temporary == ("log/.12-3.tmp", "log/objects/sha256/00/.1-0.tmp")

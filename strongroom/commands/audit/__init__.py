@@ -9,6 +9,7 @@ command = LazyGroup(
         "verify": "Verify every byte of STORE's log, and replay it.",
         "key": "Print the key of STORE's log, if its evidence vouches for it.",
         "report": "Verify STORE's log, and write what it tells as one HTML page.",
+        "bundle": "Put STORE's log into one file that verifies offline.",
         "show": "Print the entries of STORE's log, unverified.",
         "prove": "Print a receipt for entry INDEX of STORE's log.",
         "check-receipt": "Check that ENTRY is in the log, by its RECEIPT.",

@@ -1,6 +1,10 @@
-"""The files that the auditor names on the command line: what can't be read is a failure in one line."""
+"""The files that the auditor names on the command line: what can't be read or written is a failure in one line."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from attestation.collect.endorsements import EndorsementFolder
 from attestation.collect.errors import CollectError
@@ -40,3 +44,22 @@ def checkpoint(file: Path) -> Checkpoint:
         return Checkpoint.parse(read(file))
     except MalformedError as error:
         raise Failure(f"{file}: {printable(str(error))}") from error
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[BinaryIO]:
+    """A new file that takes the name, whole and durable, if nothing is raised; what was there stays until then.
+
+    Raises `Failure`. A kill leaves the old file, and a temporary one beside it.
+    """
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as writer:
+            yield writer
+            writer.flush()
+            os.fsync(writer.fileno())
+        temporary.replace(file)
+    except OSError as error:
+        raise Failure(f"{file}: expected a file that can be written, found {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

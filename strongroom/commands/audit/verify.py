@@ -8,13 +8,16 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
 import click
 
 from audit.as_of import AsOf, in_words
+from audit.bundle import AGREEMENT
 from audit.doubts import OtherDay
 from audit.evidence import LATEST_TIME
 from audit.kept import Kept
@@ -22,13 +25,14 @@ from audit.lineage import predecessor_of, verify_predecessor
 from audit.log_files import LogFiles
 from audit.receipt_files import HandedIn, NotUnderstood, receipts_below, sorted_by_log
 from audit.report import AuditReport, AuditVerdict, CheckState, Counts, Finding
+from audit.resumption import Resumption
 from audit.selection import parse_moment
 from audit.verify import verify as verify_log
 from protocol.agreement import Agreement
 from protocol.agreement_toml import printable
 from protocol.errors import MalformedError
 from protocol.fields import format_digest
-from strongroom.commands.audit.files import checkpoint, endorsements_in, read
+from strongroom.commands.audit.files import checkpoint, endorsements_in, read, replacing
 from strongroom.commands.audit.progress import progress_bar
 from strongroom.commands.failure import Failure, failing_in_words
 
@@ -43,6 +47,10 @@ _MARKS = {
 _SHOWN_FINDINGS = 20
 _IN_DOUBT = 3
 _FOLDER = click.Path(path_type=Path, file_okay=False)
+_OWN_AGREEMENT = (
+    "it came with the log, and the verdict is worth nothing until you have compared its digest with the agreement that "
+    "you know (--agreement does it for you)"
+)
 
 
 @click.command(short_help="Verify every byte of STORE's log, and replay it.")
@@ -50,9 +58,8 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option(
     "--agreement",
     "agreement_file",
-    required=True,
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Your own copy of federation.toml.",
+    help="Your own copy of federation.toml. A bundle has one, which nobody vouches for.",
 )
 @click.option(
     "--head",
@@ -90,29 +97,39 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
     is_flag=True,
     help="Exit with 3 if evidence is in doubt as of that day, or could not be checked though lists for it exist.",
 )
+@click.option(
+    "--resume",
+    "resume_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Your own file: go on from what it says was verified, and keep there how far you came. Made if need be.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(
     store: Path,
-    agreement_file: Path,
+    agreement_file: Path | None,
     kept_files: tuple[Path, ...],
     predecessors: tuple[Path, ...],
     receipt_folders: tuple[Path, ...],
     endorsements: Path | None,
     at: str | None,
+    resume_file: Path | None,
     *,
     fail_on_doubt: bool,
     as_json: bool,
 ) -> None:
-    """Verify the log in STORE (an appliance's store, or a copy of its log directory) and replay its history.
+    """Verify the log in STORE (an appliance's store, a copy of its log directory, or a bundle) and replay its history.
 
     Exits with 0 for PASS, 1 for FAIL and 2 for INCOMPLETE, and names the first divergence or what is missing. The
     verdict is that of the history: what vendors have withdrawn since is said beside it (--endorsements).
     """
     with failing_in_words(), progress_bar() as progress:
-        agreement = Agreement.parse(read(agreement_file), str(agreement_file))
+        found = LogFiles.find(store)
+        agreement = _agreement(found, store, agreement_file)
         kept = {printable(str(file)): checkpoint(file) for file in kept_files}
         other_day = _other_day(endorsements, at, needed=fail_on_doubt)
-        logs = _lineage(LogFiles.find(store), agreement, predecessors)
+        resumed = None if resume_file is None else _resumed(resume_file, agreement)
+        keep = None if resume_file is None else partial(_keep, resume_file)
+        logs = _lineage(found, agreement, predecessors)
         reports = []
         for number, (files, terms) in enumerate(logs):
             others = frozenset(other.log.origin for _, other in logs if other is not terms)
@@ -124,7 +141,8 @@ def command(
             )
             given: _Given = {"receipts": receipts if receipt_folders else None, "other_day": other_day}
             if number == 0:
-                reports.append(verify_log(files, terms, kept=kept, progress=progress, **given))
+                report = verify_log(files, terms, kept=kept, progress=progress, resumed=resumed, keep=keep, **given)
+                reports.append(report if agreement_file is not None else _under_its_own(report))
             else:
                 reports.append(verify_predecessor(*logs[number - 1], files, progress=progress, **given)[1])
     if as_json:
@@ -176,6 +194,41 @@ def _exit_code(reports: list[AuditReport], *, fail_on_doubt: bool) -> int:
     worst = max(reports, key=lambda report: _GRAVITY.index(report.verdict))
     in_doubt = any(report.as_of is not None and (report.as_of.doubts or report.as_of.unchecked) for report in reports)
     return _IN_DOUBT if fail_on_doubt and in_doubt and worst.verdict is AuditVerdict.PASS else worst.exit_code
+
+
+def _agreement(files: LogFiles, store: Path, agreement_file: Path | None) -> Agreement:
+    """The auditor's own copy or, failing that, the one in the bundle."""
+    if agreement_file is not None:
+        return Agreement.parse(read(agreement_file), str(agreement_file))
+    if files.agreement is None:
+        raise Failure("expected --agreement with your own copy of federation.toml, found none (only a bundle has one)")
+    return Agreement.parse(files.agreement, f"{store}: {AGREEMENT}")
+
+
+def _under_its_own(report: AuditReport) -> AuditReport:
+    """Say loudly whose agreement it was."""
+    shown = f"agreement {format_digest(report.agreement)}: {_OWN_AGREEMENT}"
+    click.echo(click.style(shown, fg="yellow", bold=True), err=True)
+    return replace(report, information=(_OWN_AGREEMENT, *report.information))
+
+
+def _resumed(file: Path, agreement: Agreement) -> Resumption | None:
+    """What an earlier run kept; None where there is no such file yet."""
+    if not file.exists():
+        return None
+    try:
+        resumed = Resumption.parse(read(file))
+    except MalformedError as error:
+        raise Failure(f"{file}: {printable(str(error))}") from error
+    if resumed.agreement != agreement.digest:
+        expected, found = format_digest(agreement.digest), format_digest(resumed.agreement)
+        raise Failure(f"{file}: expected a verification under agreement {expected}, found one under {found}")
+    return resumed
+
+
+def _keep(file: Path, resumption: Resumption) -> None:
+    with replacing(file) as writer:
+        writer.write(resumption.encode())
 
 
 def _in_words(report: AuditReport) -> str:
