@@ -27,13 +27,7 @@ from audit.checklist import check_lines
 from audit.divergence import DivergenceError
 from audit.doubts import Doubts, OtherDay
 from audit.ending import ending
-from audit.entries import (
-    Entry,
-    LogGenesis,
-    LogRecovered,
-    UnknownEntryError,
-    parse_entry,
-)
+from audit.entries import Entry, LogGenesis, LogRecovered, UnknownEntryError, parse_entry
 from audit.evidence import EvidenceAgain
 from audit.findings import MAXIMUM_FINDINGS, Findings
 from audit.grants import require_newest, verify_grants

@@ -92,7 +92,7 @@ def test_another_image_over_the_same_keys_is_found(monkeypatch: pytest.MonkeyPat
     """The operator's own build starts on a store of its own: its evidence says so from leaf 0 on."""
     federation = federation_of(1)
     # An honest build doesn't start where the agreement names another.
-    monkeypatch.setattr("appliance.enclave.startup.appraise_appliance", lambda *_: None)
+    monkeypatch.setattr("appliance.enclave.starter.appraise_appliance", lambda *_: None)
     federation.store = MemoryStore()
     federation.boot(measurement=bytes(48))
     report = audit(federation)

@@ -33,6 +33,7 @@ from attestation.evidence import MAXIMUM_ENDORSEMENTS, MAXIMUM_EVIDENCE_BYTES
 from attestation.families import FAMILIES
 from attestation.recognise import recognise
 from protocol.enrolment import Enrol, SiloKeys
+from protocol.keys import SigningKey
 from protocol.wire.methods import ENROLMENT_LIMIT_BYTES
 
 CASES = load_cases()
@@ -40,6 +41,7 @@ GOOD = list(good_cases())
 ACCEPTED = [case for case in CASES if case.facts["failure"] is None]
 REFUSED = [case for case in CASES if case.facts["failure"] is not None]
 WITH_WINDOW = [case for case in ACCEPTED if case.facts["not_after"] is not None]
+KEY = SigningKey(bytes(32)).public.raw
 
 
 def by_name(name: str) -> GoodCase:
@@ -298,9 +300,9 @@ def test_real_evidence_travels_and_is_kept_with_room_to_spare(case: GoodCase) ->
         silo="cantone",
         agreement=bytes(32),
         boot_id=bytes(32),
-        appliance=bytes(32),
+        appliance=KEY,
         challenge=bytes(32),
-        keys=SiloKeys(identity=bytes(32), sealing=bytes(1216), credential=bytes(91)),
+        keys=SiloKeys(identity=KEY, sealing=bytes(1216), credential=bytes(91)),
         evidence=encoded + bytes(3 * len(encoded)),
     )
     assert Enrol.parse(enrol.encode()) == enrol

@@ -296,7 +296,7 @@ class TestReseal:
         output, _, _ = new_model(federation)
         error = refusal(lambda: reseal(replace(initial, content=b"c" * 32), federation.layout, output))
         assert error.refusal.code is RefusalCode.WRONG_MODEL
-        assert f"the model with content sha256:{'63' * 32}" in str(error)
+        assert f"the initial with content sha256:{'63' * 32}" in str(error)
 
     def test_a_chunk_that_does_not_open(self, federate: Any) -> None:
         federation = federate(parameters=20)
