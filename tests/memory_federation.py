@@ -36,7 +36,7 @@ from silo_client.kept_model import KeptModels
 from silo_client.machine import Decline, Finish, Ignore, Resume, Send, SendInitial, SiloMachine, Train
 from silo_client.model import Sections, allocate_sections, chunk_view
 from silo_client.recovery import RecoveryDialog
-from silo_client.state import SiloState
+from silo_client.state import SiloState, StateError
 
 torch.set_num_threads(1)
 MEASUREMENT = bytes.fromhex("5a" * 48)
@@ -304,6 +304,8 @@ class MemoryFederation:
         try:
             step = silo.machine.handle(message)
             self.act(silo, step)
+        except StateError:
+            raise  # The silo's own disk: its process ends.
         except ProtocolError as error:
             silo.errors.append(error)
 

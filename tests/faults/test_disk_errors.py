@@ -20,6 +20,7 @@ from audit.log import LogReader
 from audit.replay import RESTART
 from audit.report import AuditVerdict
 from audit.store import StoreError
+from silo_client.state import StateError
 
 PARTS = 4
 _SPACE = {"create", "mkdir", "write", "write-half", "sync-file"}
@@ -45,7 +46,7 @@ class FailingFederation(CrashingFederation):
     """A process ends at its first error of the store; what it said is kept. Nothing else of it is believed."""
 
     def is_a_stop(self, error: BaseException) -> bool:
-        return isinstance(error, StoreError | LedgerFailure | StartRefusedError)
+        return isinstance(error, StoreError | StateError | LedgerFailure | StartRefusedError)
 
 
 def failing(number: int, code: int, kinds: set[str], *, times: int | None = None) -> Plan:
