@@ -92,7 +92,9 @@ def test_the_next_start_names_the_model_and_is_the_last(told: Told) -> None:
     lines = told.first.errors.splitlines()
     refused = next(line for line in lines if line.startswith("enclave | event=start-refused "))
     assert re.search(
-        r"sealed model 00000003-\S+\.model: another body than the one that the sealed state names$", refused
+        r"sealed model 00000003-\S+\.model: another body than the one that the sealed state names\. "
+        r"If .* is lost, start with --recover",
+        refused,
     )
     assert lines[-1] == "supervisor | event=ended child=enclave status=3"
     assert told.first_code == 3
