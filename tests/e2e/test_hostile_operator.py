@@ -71,19 +71,19 @@ ANNOUNCEMENTS: dict[str, tuple[Change, str]] = {
     ),
     "that nobody has cosigned": (
         lambda stage, found: signed_by(found, log_line(found)),
-        "expected cosignatures of 3 owners, found nobody" + UNHEEDED,
+        "expected cosignatures of 3 owners, found nobody; missing: ",
     ),
     "cosigned by one owner too few": (
         lambda stage, found: signed_by(found, log_line(found), *votes(found)[:2]),
-        "expected cosignatures of 3 owners, found alpenklinik, baltic-bank" + UNHEEDED,
+        "expected cosignatures of 3 owners, found alpenklinik, baltic-bank; missing: ",
     ),
     "cosigned by one owner twice": (
         cosigned_by_one_owner_twice,
-        "expected cosignatures of 3 owners, found alpenklinik, baltic-bank" + UNHEEDED,
+        "expected cosignatures of 3 owners, found alpenklinik, baltic-bank; missing: ",
     ),
     "cosigned by strangers": (
         cosigned_by_strangers,
-        "expected cosignatures of 3 owners, found nobody" + UNHEEDED,
+        "expected cosignatures of 3 owners, found nobody; missing: ",
     ),
     "cosigned by strangers under the silos' key ids": (
         cosigned_by_strangers_with_the_silos_key_ids,

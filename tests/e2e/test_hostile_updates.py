@@ -192,7 +192,7 @@ SAID = {
     ),
     "a log of its own making": (
         Join(head=10**9, pending=None).encode(),
-        "log-rolled-back: expected silos that know at most the log's ",
+        "log-rolled-back: expected silos and witnesses that know at most the log's ",
     ),
     "far too much": (b" " * 5000, "malformed: expected a message of this protocol's version, found "),
     "more than a message holds": (b" " * 2_000_000, "127.0.0.1:"),
