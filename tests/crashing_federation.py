@@ -45,6 +45,7 @@ class CrashingFederation:
     """Three silos, two rounds. `plan` is for the first life of whoever writes to the disk `party`, `then` for the next.
 
     After the first the disk is left as `outcome` says, after the second as a power cut without any mercy leaves it.
+    `rotates`: between the rounds the enclave is started under a new log key, and `plan` is for that start.
     """
 
     def __init__(
@@ -55,14 +56,15 @@ class CrashingFederation:
         outcome: Outcome = Outcome.KILLED,
         seed: int = 0,
         then: Plan | None = None,
+        rotates: bool = False,
         silos: int = 3,
     ) -> None:
         names = [f"silo-{i}" for i in range(silos)]
         self.disks = {name: Disk() for name in (APPLIANCE, *names)}
         self.os = ModelledOs(self.disks)
         self.party, self.outcome, self.seed = party, outcome, seed
-        self.disks[party].plan = plan
-        self._then = then
+        self.disks[party].plan = None if rotates else plan
+        self._plan, self._then, self._rotates = plan, then, rotates
         self.stops: list[BaseException] = []
         self.audits: list[AuditReport] = []
         self._silos = silos
@@ -132,6 +134,15 @@ class CrashingFederation:
             federation.store = self.store(APPLIANCE)
             federation.boot()
             self._enclave_is_up = True
+        self._enrol_whoever_is_not_there(federation, all_of_them=restarted)
+        if self._rotates:
+            federation.run(until=lambda: federation.kinds().count("round.published") == 1)
+            self._rotates, self.disks[APPLIANCE].plan = False, self._plan
+            federation.boot(rotate_log_key=True)
+            self._enrol_whoever_is_not_there(federation, all_of_them=True)
+        federation.run()
+
+    def _enrol_whoever_is_not_there(self, federation: MemoryFederation, *, all_of_them: bool) -> None:
         joined = federation.enclave.describe().joined
         for terms in federation.agreement.silos:
             if terms.name not in federation.silos:
@@ -139,9 +150,8 @@ class CrashingFederation:
                     federation.enclave.left(terms.name)
                 federation.silo_stores[terms.name] = self.store(terms.name)  # type: ignore[assignment]
                 federation.enrol(federation.silo(terms.name))
-            elif restarted or terms.name not in joined:
+            elif all_of_them or terms.name not in joined:
                 federation.enrol(federation.silos[terms.name])
-        federation.run()
 
     def audit(self) -> AuditReport:
         """`audit verify` of the appliance's store as it is."""

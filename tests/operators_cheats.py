@@ -3,7 +3,8 @@
 Changed files are those of a copy, so that the world goes on; what audit and start make of them is checked at once.
 """
 
-from operators_world import Instance, World, copy_of, roots_of
+from operators_parts import Instance, copy_of, roots_of
+from operators_world import World
 
 from appliance.enclave.startup import StartRefusedError
 from audit.report import AuditReport, AuditVerdict
@@ -32,13 +33,18 @@ class CheatedWorld(World):
         """He starts another enclave on a copy, beside the first."""
         if self.copies and len(self.instances) < 4:
             self.cheat("second-instance")
-            self.instances.append(Instance(self, copy_of(self.copies[which % len(self.copies)])))
+            self.begin(copy_of(self.copies[which % len(self.copies)]))
 
     def second_genesis(self) -> None:
         """He starts another enclave on an empty store."""
         if len(self.instances) < 4:
             self.cheat("second-genesis")
-            self.instances.append(Instance(self, MemoryStore()))
+            self.begin(MemoryStore())
+
+    def begin(self, disk: MemoryStore) -> None:
+        """Another enclave, which asks the same witness."""
+        self.instances.append(Instance(self, disk))
+        self.witness.join(self.instances[-1])
 
     def move(self, name: str, number: int) -> None:
         """He leads a silo to another instance."""

@@ -9,86 +9,25 @@ against what nobody in it can see; `conclude` asks whether the federation can go
 from collections import Counter
 from dataclasses import dataclass, field
 
-from memory_federation import MemoryFederation, MemorySilo
+from memory_federation import MemorySilo
+from operators_parts import ROUNDS, WITNESS, Instance, WitnessBeside, copy_of, roots_of
 from stopping_store import Stopped, StoppingStore
 
 from audit.log_files import LogFiles
 from audit.note import Checkpoint
+from audit.receipt_files import HandedIn
 from audit.report import AuditReport, AuditVerdict
-from audit.resources import checkpoint_name, checkpoint_sizes
 from audit.store import MemoryStore, Store
 from audit.verify import verify
 from protocol.errors import ProtocolError, RefusalCode, RefusedError
-from protocol.sealing import MemoryBytes
 from protocol.session import Announcement, parse_to_silo
 from silo_client.machine import Finish, Train
+from silo_client.state import SiloState
 from silo_client.witness import LogBrokenError
 
-ROUNDS = 3
 FORGETFUL = "silo-3"
 """The one silo that may lose its memory: f = 1."""
-_REPLACE = {"rounds = 40": f"rounds = {ROUNDS}"}
 _ENROL_AGAIN = (RefusalCode.NOT_ADMITTED, RefusalCode.CREDENTIAL_EXPIRED, RefusalCode.WRONG_BOOT)
-
-
-def copy_of(store: MemoryStore) -> MemoryStore:
-    """Another disk with the same bytes."""
-    copy = MemoryStore()
-    copy._files = dict(store._files)
-    return copy
-
-
-def roots_of(store: Store) -> dict[int, bytes]:
-    """The root of every checkpoint that a store holds, by size."""
-    return {
-        size: Checkpoint.parse(store.read(checkpoint_name(size), limit_bytes=2**20)).root
-        for size in checkpoint_sizes(store)
-    }
-
-
-class Instance(MemoryFederation):
-    """One enclave on one disk. `lineage`: every root that this disk's log ever had, by size."""
-
-    def __init__(self, world: "World", disk: MemoryStore) -> None:
-        self.world = world
-        self.disk = disk
-        self.lineage = roots_of(disk)
-        self.runs = False
-        super().__init__(silos=4, replace=_REPLACE, store=disk)
-        self.runs = True
-
-    @property
-    def now(self) -> int:
-        return self.world.now
-
-    @now.setter
-    def now(self, value: int) -> None:
-        self.world.now = max(self.world.now, value)
-
-    def deliver(self, name: str, message: bytes) -> None:
-        """A message arrives, and what the silo makes of it is seen."""
-        self.world.seen.append((name, message))
-        self.world.arriving = message
-        super().deliver(name, message)
-
-    def act(self, silo: MemorySilo, step: object) -> None:
-        if isinstance(step, Train | Finish):
-            self.world.saw_release(step)
-        super().act(silo, step)
-
-    def complete_bytes(self, name: str, data: bytes) -> bytes:
-        """The gateway says that an upload of this silo is complete."""
-        return self.enclave.complete(name, MemoryBytes(data))
-
-    def upload(self, silo: MemorySilo) -> None:
-        pending = silo.machine.state.pending
-        if pending is not None:
-            source = silo.machine.state.open_pending()
-            data = bytearray(source.size())
-            source.read_into(0, data)
-            self.world.uploads.append((silo.name, bytes(data)))
-        if silo.name not in self.world.mute:
-            super().upload(silo)
 
 
 @dataclass
@@ -114,6 +53,9 @@ class World:
     def __post_init__(self) -> None:
         first = Instance(self, MemoryStore())
         self.instances.append(first)
+        self.witness = WitnessBeside(self)
+        self.witness.know(first)
+        self.witness.join(first)
         self.names = [terms.name for terms in first.agreement.silos]
         for name in self.names:
             self.connect(name, first)
@@ -185,6 +127,9 @@ class World:
                     if self.at.get(name) is instance:
                         with self.watching(name, instance):
                             instance.deliver(name, message)
+                if instance.runs and instance.to_witnesses:
+                    with self.watching(WITNESS, instance):
+                        self.witness.carry(instance)
 
     def lose(self, number: int, count: int) -> None:
         """So many messages of an instance are lost."""
@@ -201,13 +146,16 @@ class World:
                 with self.watching(None, instance):
                     instance.enclave.tick()
 
-    def restart(self, number: int, *, stop_at: int | None = None, after: bool = False) -> None:
-        """An enclave ends and is started on its own disk, maybe to stop again at its n-th write from then."""
+    def restart(self, number: int, *, stop_at: int | None = None, after: bool = False, rotates: bool = False) -> None:
+        """An enclave ends and is started on its own disk, maybe to stop again at its n-th write from then.
+
+        `rotates`: under a new log key.
+        """
         instance = self.instance(number)
         store = instance.disk if stop_at is None else StoppingStore(instance.disk, stop_at, after)
-        self.start(instance, store)  # type: ignore[arg-type]
+        self.start(instance, store, rotates=rotates)  # type: ignore[arg-type]
 
-    def start(self, instance: Instance, store: Store) -> None:
+    def start(self, instance: Instance, store: Store, *, rotates: bool = False) -> None:
         """Start an enclave on a store; the silos that were with it enrol again."""
         those = [name for name, where in self.at.items() if where is instance]
         instance.runs = False
@@ -215,11 +163,15 @@ class World:
             self.leave(name)
         try:
             instance.store = store
-            instance.boot()
+            instance.boot(rotate_log_key=rotates)
         except Stopped:
             instance.store = instance.disk
             instance.boot()
         instance.runs = True
+        if instance is self.instances[0]:
+            # Whoever runs the witness adds the keys of the log that he knows, and of no other.
+            self.witness.know(instance)
+        self.witness.join(instance)
         for name in those:
             self.connect(name, instance)
 
@@ -228,7 +180,7 @@ class World:
         for _ in range(count):
             self.pass_on(1)
             self.check()
-            if not any(each.outbox for each in self.instances if each.runs):
+            if not any(each.outbox or each.to_witnesses for each in self.instances if each.runs):
                 self.wait()
 
     def play_until_published(self, rounds: int) -> None:
@@ -272,6 +224,8 @@ class World:
             for name, head in self.heads.items()
             if head[0] >= checkpoint.size and self.on_one_line(head, (checkpoint.size, checkpoint.root))
         ]
+        assert WITNESS in remembering, "released, and the witness does not remember it"
+        remembering.remove(WITNESS)
         needed = agreement.log.cosigners - len(self.faulty)
         assert len(set(remembering) - self.faulty) >= needed, "released, and not remembered by a quorum"
 
@@ -282,9 +236,12 @@ class World:
                 assert instance.lineage.setdefault(size, root) == root, f"size {size} was signed twice on one disk"
         for name in self.names:
             silo = next((each.silos[name] for each in self.instances if name in each.silos), None)
-            head = None if silo is None else silo.machine.state.head
-            if head is None:
-                continue
+            self.learn_head(name, None if silo is None else silo.machine.state.head)
+        self.learn_head(WITNESS, self.witness.head())
+
+    def learn_head(self, name: str, head: Checkpoint | None) -> None:
+        """A head that is durable: it only ever grows, along one history."""
+        if head is not None:
             new, old = (head.size, head.root), self.heads.get(name)
             if old is not None and old != new:
                 assert new[0] > old[0], f"{name} went back from {old[0]} to {new[0]}"
@@ -301,37 +258,63 @@ class World:
         self.learn()
         if not self.cheats:
             assert not self.broken, f"a false alarm: {self.alarms}"
-            assert not self.alarms.keys() & {"log-rolled-back", "log-forked", "other-log"}, self.alarms
+            assert not self.alarms.keys() & {"log-rolled-back", "log-forked", "other-log", "witness-fork"}, self.alarms
 
     # The end
 
-    def audit_of(self, disk: Store) -> AuditReport:
-        """`audit verify --head …` with what every silo has kept, but for one that lost its memory."""
-        kept = {
-            name: silo.machine.state.head
-            for each in self.instances
-            for name, silo in each.silos.items()
-            if silo.machine.state.head is not None and name not in self.faulty
+    def audit_of(self, disk: Store, *, with_receipts: bool = True) -> AuditReport:
+        """`audit verify --head … --receipts …` with what witness and silos keep, but for one that lost its memory."""
+        states = {name: state for name, state in self.states().items() if name not in self.faulty}
+        kept = {name: state.head for name, state in states.items() if state.head is not None}
+        if (head := self.witness.head()) is not None:
+            kept[WITNESS] = head
+        receipts = []
+        for name, state in states.items() if with_receipts else ():
+            for receipt in state.receipts():
+                entry, proof = state.read_receipt(receipt)
+                receipts.append(HandedIn(name=f"{name}/{receipt}", entry=entry, proof=proof))
+        return verify(LogFiles(disk), self.instances[0].agreement, kept=kept, receipts=receipts)
+
+    def states(self) -> dict[str, SiloState]:
+        """What every silo that has a process remembers."""
+        return {name: silo.machine.state for each in self.instances for name, silo in each.silos.items()}
+
+    def strangers_to(self, instance: Instance) -> set[str]:
+        """The honest silos that hold a head or a log key which this instance's log never had."""
+        history = instance.enclave._ledger.history
+        keys = {entry.previous for _, entry in history.key_changes} | {history.log_key}
+        heads = {name for name, head in self.heads.items() if head not in instance.lineage.items()}
+        pins = {
+            name for name, state in self.states().items() if state.log_key is not None and state.log_key.raw not in keys
         }
-        return verify(LogFiles(disk), self.instances[0].agreement, kept=kept)
+        return (heads | pins) - self.faulty
 
     def conclude(self) -> str:
-        """The operator stops cheating. The federation ends as it should, or the silos' heads convict him.
+        """The operator stops cheating. The federation ends as it should, or what silos have kept convicts him.
 
         Returns "finished", or "convicted".
         """
         self.mute.clear()
+        self.witness.away = False
         self.learn()
-        honest = {name: head for name, head in self.heads.items() if name not in self.faulty}
         for instance in self.instances:
-            if all(head in instance.lineage.items() for head in honest.values()):
+            if not self.strangers_to(instance):
                 self.finish_at(instance)
                 return "finished"
         assert self.cheats, "an honest history came to contradictory heads"
         for instance in self.instances:
             report = self.audit_of(instance.disk)
-            assert report.verdict is AuditVerdict.FAIL, f"heads that contradict, and the audit says {report.verdict}"
+            if report.verdict is not AuditVerdict.FAIL:
+                self.turn_away(instance)
         return "convicted"
+
+    def turn_away(self, instance: Instance) -> None:
+        """A silo that has only followed the log to another key has no head and no receipt; it names what it sees."""
+        for name in self.strangers_to(instance) & self.states().keys():
+            before = self.alarms.total()
+            self.connect(name, instance)
+            assert self.alarms.total() > before, f"{name} goes on with a log that it does not know"
+            assert name not in self.at or name in self.broken
 
     def finish_at(self, instance: Instance) -> None:
         """Everybody comes to one enclave, and the rounds that are left are played."""
@@ -351,11 +334,15 @@ class World:
                 break
             self.pass_on(1)
             self.check()
-            if not instance.outbox:
+            if not instance.outbox and not instance.to_witnesses:
                 self.wait()
         assert not instance.unfinished(), (self.alarms, self.at.keys(), instance.enclave.describe())
-        report = self.audit_of(instance.disk)
+        report = self.audit_of(instance.disk, with_receipts=False)
         assert report.verdict is AuditVerdict.PASS, report
+        if self.audit_of(instance.disk).verdict is not AuditVerdict.PASS:
+            # A receipt makes no head: whoever was admitted by another instance goes on here, and can show that.
+            assert self.cheats, "an honest history whose receipts contradict it"
+            self.alarms["receipts-convict"] += 1
         assert instance.kinds().count("round.published") == ROUNDS
         assert len({bytes(silo.models[-1].numpy().data) for silo in instance.silos.values()}) == 1
 

@@ -131,6 +131,30 @@ def test_every_kind_of_call_is_stopped_at() -> None:
     assert {"state.json", "updates", "controls", "receipts"} <= {place(call) for call in calls_of(SILO)}
 
 
+def rotate(stop: int, outcome: Outcome, seed: int) -> bool:
+    """A start under a new log key that is stopped; returns whether it was."""
+    told = CrashingFederation(plan=stop_at(stop), outcome=outcome, seed=seed, rotates=True)
+    with told.mounted():
+        told.tell()
+        check(told)
+        assert told.federation.kinds().count("key.rotated") in ((0, 1) if told.stops else (1,))
+    return bool(told.stops)
+
+
+@pytest.mark.parametrize(("stop", "outcome"), [(23, Outcome.SYNCED), (61, Outcome.TORN)])
+def test_a_rotation_of_the_log_key_that_stops_at_a_call_loses_nothing(stop: int, outcome: Outcome) -> None:
+    assert rotate(stop, outcome, stop)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(PARTS))
+def test_a_rotation_of_the_log_key_that_stops_at_any_call_loses_nothing(part: int) -> None:
+    stop = 1 + part
+    while rotate(stop, [*Outcome][stop // PARTS % 5], stop):
+        stop += PARTS
+        assert stop < 1000
+
+
 @pytest.mark.parametrize(("party", "where"), [(APPLIANCE, "objects"), (SILO, "state.json")])
 def test_what_a_kill_left_in_the_cache_alone_is_made_durable_by_the_next_start(party: str, where: str) -> None:
     """A kill between a rename and the folder's sync, and a power cut after the next life has built on that name."""

@@ -49,6 +49,18 @@ class Honest(RuleBasedStateMachine):
     def an_enclave_is_killed_in_a_write(self, number: int, stop_at: int, after: bool) -> None:
         self.world.restart(number, stop_at=stop_at, after=after)
 
+    @rule(number=ANY, stop_at=st.one_of(st.none(), st.integers(1, 60)), after=st.booleans())
+    def the_log_key_is_rotated(self, number: int, stop_at: int | None, after: bool) -> None:
+        self.world.restart(number, stop_at=stop_at, after=after, rotates=True)
+
+    @rule(stop_at=st.one_of(st.none(), st.integers(1, 4)), after=st.booleans())
+    def the_witness_is_killed(self, stop_at: int | None, after: bool) -> None:
+        self.world.witness.restart(stop_at=stop_at, after=after)
+
+    @rule()
+    def the_witness_goes_away_or_comes_back(self) -> None:
+        self.world.witness.away = not self.world.witness.away
+
     @rule(name=NAMES)
     def a_silo_is_killed(self, name: str) -> None:
         self.world.kill_silo(name)
@@ -182,6 +194,7 @@ def test_two_instances_do_not_both_get_on_and_whoever_is_moved_names_the_fork() 
     world.play(30)
     assert world.alarms["log-forked"] == 3
     assert "round.published" not in world.instances[0].kinds()
+    assert world.alarms["WitnessRefusedError"] > 0
     # The fourth has cosigned the first's: heads that contradict, and no quorum for either.
     assert world.conclude() == "convicted"
 
@@ -266,6 +279,25 @@ def test_an_upload_counts_once_and_for_its_sender_alone() -> None:
     assert {"already-complete", "wrong-round"} <= world.alarms.keys()
     assert world.instances[0].kinds().count("update.accepted") == 6
     assert world.conclude() == "finished"
+
+
+def test_without_the_witness_that_the_agreement_demands_nothing_is_released() -> None:
+    world = CheatedWorld()
+    world.witness.away = True
+    world.play(30)
+    assert world.results == {}
+    assert world.conclude() == "finished"
+
+
+@pytest.mark.slow
+def test_a_rotated_key_is_followed_and_a_rollback_across_it_is_named() -> None:
+    world = CheatedWorld()
+    world.play_until_published(1)
+    world.keep_copy(0)
+    world.restart(0, rotates=True)
+    world.roll_back(0, 0)
+    assert world.alarms["log-rolled-back"] == 4
+    assert world.conclude() == "convicted"
 
 
 @pytest.mark.slow

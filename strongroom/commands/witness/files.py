@@ -87,7 +87,9 @@ class WitnessConfig:
     def hold_state(self, key: VerifierKey) -> Iterator[WitnessState]:
         """The state, for this process alone; raises `ProtocolError`, `Failure` if another process holds it."""
         with _held(self.state):
-            yield WitnessState.open(DirectoryStore(self.state), key)
+            store = DirectoryStore(self.state)
+            store.settle()
+            yield WitnessState.open(store, key)
 
 
 def render_settings(*, name: str, listen: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from audit.note import VerifierKey
-from audit.store import DirectoryStore
+from audit.store import DirectoryStore, make_durable_folder
 from audit.witnessing.state import WitnessState
 from protocol.verifier_keys import key_name
 from silo_client.identity import create_identity
@@ -28,7 +28,7 @@ def command(name: str, out: Path, listen: str) -> None:
         raise Failure(f'--listen: expected "host:port" with a port from 0 to 65535, found {listen!r}')
     settings = out / "witness.toml"
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        make_durable_folder(out, 0o777)
         if settings.exists():
             raise Failure(f"{settings}: expected no such file, found one; a witness begins once")
         with failing_in_words():
