@@ -13,6 +13,7 @@ import pytest
 from crashing_federation import APPLIANCE, SILO, CrashingFederation, check_in_between, same, undisturbed
 from modelled_disk import Call, Outcome, Plan
 
+from appliance.enclave.bodies import BodyError
 from appliance.enclave.ledger import LedgerFailure
 from appliance.enclave.startup import StartRefusedError
 from audit.entries import RoundAbandoned, parse_entry
@@ -46,7 +47,7 @@ class FailingFederation(CrashingFederation):
     """A process ends at its first error of the store; what it said is kept. Nothing else of it is believed."""
 
     def is_a_stop(self, error: BaseException) -> bool:
-        return isinstance(error, StoreError | StateError | LedgerFailure | StartRefusedError)
+        return isinstance(error, StoreError | StateError | LedgerFailure | StartRefusedError | BodyError)
 
 
 def failing(number: int, code: int, kinds: set[str], *, times: int | None = None) -> Plan:
