@@ -80,7 +80,18 @@ def search(check: Check) -> Found:
     with tempfile.TemporaryDirectory() as folder:
         defines = [f"-D{define}" for define in check.defines]
         _run(folder, "spin", *defines, "-a", str(HERE / check.model))
-        _run(folder, "cc", "-O2", "-w", "-DSAFETY", "-DCOLLAPSE", f"-DMEMLIM={_MEMORY_MIB}", "-o", "pan", "pan.c")
+        _run(
+            folder,
+            "cc",
+            "-O2" if check.holds else "-O0",
+            "-w",
+            "-DSAFETY",
+            "-DCOLLAPSE",
+            f"-DMEMLIM={_MEMORY_MIB}",
+            "-o",
+            "pan",
+            "pan.c",
+        )
         said = _run(folder, "./pan", f"-m{_DEPTH}", "-E")
     states = re.search(r"^\s*(\d+) states, stored", said, re.MULTILINE)
     errors = re.search(r"errors: (\d+)", said)

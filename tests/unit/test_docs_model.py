@@ -10,7 +10,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[2] / "docs" / "model"
 MODEL = SimpleNamespace(**runpy.run_path(str(FOLDER / "check.py")))
-QUICK = ("rounds-w3-q2", "witness-sign-first", "witness-no-sync")
+QUICK = ("rounds-w3-q2", "witness-sign-first")
 needs_spin = pytest.mark.skipif(
     shutil.which("spin") is None or shutil.which("cc") is None, reason="needs spin and a C compiler"
 )
