@@ -14,6 +14,8 @@ from restless import EVENTS, Restless, control_bytes, restless
 
 from audit.entries import RoundAbandoned, RoundPublished
 
+pytestmark = pytest.mark.slow
+
 torch.set_num_threads(1)
 
 

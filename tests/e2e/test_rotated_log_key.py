@@ -23,6 +23,8 @@ from audit.note import Checkpoint
 from audit.store import DirectoryStore
 from protocol.keys import SigningKey
 
+pytestmark = pytest.mark.slow
+
 torch.set_num_threads(1)
 DIMENSION, STEPS, ETA, ROUNDS = 7, 3, 0.1, 5
 OWNERS = ("alpenklinik", "baltic-bank", "cantone", "delta-telecom")

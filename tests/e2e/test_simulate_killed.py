@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from simulated import write_federation
 
@@ -13,6 +14,8 @@ from audit.entries import ApplianceStarted, Entry, RoundPublished, parse_entry
 from audit.log import LogReader
 from audit.store import DirectoryStore
 from silo_client.state import SiloState
+
+pytestmark = pytest.mark.slow
 
 torch.set_num_threads(1)
 PROGRAM = Path(__file__).with_name("killed_simulation.py")

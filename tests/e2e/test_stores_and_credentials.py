@@ -20,6 +20,8 @@ from process_federation import Ports, ProcessFederation, Running, exit_codes, fe
 
 from audit.entries import ApplianceStarted, Entry, RoundOpened, RoundPublished, SiloAdmitted
 
+pytestmark = pytest.mark.slow
+
 torch.set_num_threads(1)
 OWNERS = ("alpenklinik", "baltic-bank", "cantone", "delta-telecom")
 ALL = ("silo-0", "silo-1", "silo-2", "silo-3")
