@@ -207,4 +207,4 @@ def _first_entry(files: LogFiles, heads: tuple[Checkpoint, ...]) -> tuple[int, b
 def _signed_by(head: Checkpoint, key: VerifyingKey) -> bool:
     """Whether it has a line by this key, unverified."""
     verifier = VerifierKey.of_log(head.origin, key)
-    return (verifier.name, verifier.key_id) in [signature.signer for signature in head.note.signatures]
+    return verifier.signer in [signature.signer for signature in head.note.signatures]

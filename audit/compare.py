@@ -12,7 +12,7 @@ from enum import Enum
 
 from audit.accounts import Account
 from audit.agreed import log_key_of, quorum_of
-from audit.fraud import Fraud, FraudProof, Leaf, Leaves, NoFraudError, Prefix, with_lines_by
+from audit.fraud import Fraud, FraudProof, Leaf, Leaves, NoFraudError, Prefix
 from audit.merkle import ProofError, inclusion_proof, leaf_hash, prefix_proof, prefix_root, verify_inclusion
 from audit.note import Checkpoint, VerifierKey
 from audit.proof import Receipt
@@ -145,7 +145,7 @@ class _Comparing:
                 return
 
     def _authentic(self, account: Account, checkpoint: Checkpoint) -> _Head | None:
-        checkpoint = with_lines_by(checkpoint, (*self._keys, *self._cosigners))
+        checkpoint = checkpoint.with_lines_by((*self._keys, *self._cosigners))
         if checkpoint.origin != self._agreement.log.origin:
             return None
         try:
@@ -162,11 +162,11 @@ class _Comparing:
 
     def _claimed_keys(self, checkpoint: Checkpoint) -> set[bytes]:
         signers = {line.signer for line in checkpoint.note.signatures}
-        return {key.public for key in self._keys if _signer(key) in signers}
+        return {key.public for key in self._keys if key.signer in signers}
 
     def _claimed_votes(self, checkpoint: Checkpoint) -> int:
         signers = {line.signer for line in checkpoint.note.signatures}
-        return len({cosigner.owner for cosigner in self._quorum.cosigners if _signer(cosigner.key) in signers})
+        return len({cosigner.owner for cosigner in self._quorum.cosigners if cosigner.key.signer in signers})
 
     # Contradictions
 
@@ -268,7 +268,7 @@ class _Comparing:
 
     def _of(self, keys: list[VerifierKey], head: _Head) -> Checkpoint:
         """Without the lines of log keys that don't matter."""
-        return with_lines_by(head.checkpoint, (*keys, *self._cosigners))
+        return head.checkpoint.with_lines_by((*keys, *self._cosigners))
 
     # No contradiction
 
@@ -337,10 +337,6 @@ def _leaf(head: _Head, index: int) -> Leaf | None:
 
 def _included(leaf: Leaf, index: int, checkpoint: Checkpoint) -> None:
     verify_inclusion(leaf=leaf_hash(leaf.entry), index=index, proof=leaf.hashes, head=checkpoint.head)
-
-
-def _signer(key: VerifierKey) -> tuple[str, bytes]:
-    return key.name, key.key_id
 
 
 def _text(checkpoint: Checkpoint) -> str:

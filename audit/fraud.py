@@ -26,8 +26,7 @@ What convicts (record 28 says why, and what does not):
 Called by `audit compare` (which writes none that does not verify), by silos, and by `audit verify-fraud`.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
 
@@ -161,13 +160,6 @@ class FraudProof(Record, kind="fraud", limit_bytes=MAXIMUM_FRAUD_BYTES):
             raise NoFraudError(printable(str(error))) from error
 
 
-def with_lines_by(checkpoint: Checkpoint, keys: Iterable[VerifierKey]) -> Checkpoint:
-    """The checkpoint with the signature lines of these keys alone, as fraud proofs hold it."""
-    signers = {(key.name, key.key_id) for key in keys}
-    lines = tuple(line for line in checkpoint.note.signatures if line.signer in signers)
-    return replace(checkpoint, note=replace(checkpoint.note, signatures=lines))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Head:
     checkpoint: Checkpoint
@@ -241,7 +233,7 @@ def _head(note: str, keys: list[VerifierKey], agreement: Agreement) -> _Head:
         raise NoFraudError(f"expected heads of the log {agreement.log.origin!r}, found one of {checkpoint.origin!r}")
     signed = checkpoint.note.verify(keys)
     quorum = quorum_of(agreement)
-    known = {(key.name, key.key_id) for key in (*keys, *(cosigner.key for cosigner in quorum.cosigners))}
+    known = {key.signer for key in (*keys, *(cosigner.key for cosigner in quorum.cosigners))}
     for signature in checkpoint.note.signatures:
         if signature.signer not in known:
             raise NoFraudError(f"expected signatures by the log and its cosigners, found one by {signature.name}")

@@ -203,8 +203,8 @@ class Heads:
             else:
                 self._findings.damaged(Line.TRUST, name, printable(str(error)))
             return None
-        retired = {(key.name, key.key_id): index for key, index in self._keys.retired_below(checkpoint.size)}
-        signers = {(key.name, key.key_id) for key in (log_key, *self._last.get(checkpoint.size, ()))}
+        retired = {key.signer: index for key, index in self._keys.retired_below(checkpoint.size)}
+        signers = {key.signer for key in (log_key, *self._last.get(checkpoint.size, ()))}
         known = {*self._known.values(), log_key.key_id}
         for signature in checkpoint.note.signatures:
             if self._known.get(signature.name) == signature.key_id or signature.signer in signers:

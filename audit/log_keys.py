@@ -88,9 +88,9 @@ class LogKeys:
         """
         key = self.at(checkpoint.size)
         signers = {signature.signer for signature in checkpoint.note.signatures}
-        if (key.name, key.key_id) not in signers:
+        if key.signer not in signers:
             for former, retired in self.retired_below(checkpoint.size):
-                if (former.name, former.key_id) in signers:
+                if former.signer in signers:
                     raise RetiredKeyError(
                         f"checkpoint of size {checkpoint.size}: signed with a key that was retired at entry {retired}"
                     )

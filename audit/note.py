@@ -9,7 +9,7 @@ agreement.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from audit import signature_types
@@ -82,6 +82,11 @@ class VerifierKey:
         """The 4 bytes that a signature line names its key by: tells keys apart, binds nothing."""
         return signature_types.key_id(self.type, self.name, self.public)
 
+    @property
+    def signer(self) -> tuple[str, bytes]:
+        """Name and key id, as a signature line has them (`NoteSignature.signer`)."""
+        return self.name, self.key_id
+
     def __str__(self) -> str:
         return join_verifier_key(self.name, self.key_id, bytes([self.type]) + self.public)
 
@@ -103,7 +108,7 @@ class VerifierKey:
 
         Raises `SignatureError` if it is another key's, of the wrong size, or doesn't verify.
         """
-        if signature.signer != (self.name, self.key_id):
+        if signature.signer != self.signer:
             raise SignatureError(f"note: expected a signature by {self.name}, found one by {signature.name}")
         return signature_types.verify(
             self.type, name=self.name, public=self.public, payload=signature.payload, text=text
@@ -154,7 +159,7 @@ class Note:
         Raises `SignatureError` if one of them does not verify, or if two of `keys` claim the same line. Lines by
         other keys say nothing and are skipped.
         """
-        known = [(key.name, key.key_id) for key in keys]
+        known = [key.signer for key in keys]
         by_signer = dict(zip(known, keys, strict=True))
         checked: set[tuple[str, bytes]] = set()
         verified: dict[bytes, VerifiedSignature] = {}
@@ -244,6 +249,12 @@ class Checkpoint:
             key_id=VerifierKey.of_cosigner(name, key.public).key_id,
             payload=time.to_bytes(_TIME_BYTES, "big") + signature,
         )
+
+    def with_lines_by(self, keys: Iterable[VerifierKey]) -> "Checkpoint":
+        """The same checkpoint with the signature lines of these keys alone: what a head is kept as, and shown by."""
+        signers = {key.signer for key in keys}
+        lines = tuple(line for line in self.note.signatures if line.signer in signers)
+        return replace(self, note=replace(self.note, signatures=lines))
 
     def with_signatures(self, signatures: Sequence[NoteSignature]) -> "Checkpoint":
         """The same checkpoint with more lines; a key that has one already keeps its first.

@@ -7,7 +7,7 @@ cosigned. What it returns has been verified as a stranger would. Called by the w
 from contextlib import suppress
 
 from audit.agreed import log_key_of, quorum_of
-from audit.fraud import FraudProof, NoFraudError, Prefix, with_lines_by
+from audit.fraud import FraudProof, NoFraudError, Prefix
 from audit.note import Checkpoint
 from audit.proof import Receipt
 from audit.store import StoreError
@@ -41,8 +41,8 @@ def convicting(
     proof = FraudProof(
         agreement=agreement.source,
         vouchers=(voucher,),
-        first=_text(with_lines_by(ours, [log_key])),
-        second=_text(with_lines_by(theirs, [log_key])),
+        first=_text(ours.with_lines_by([log_key])),
+        second=_text(theirs.with_lines_by([log_key])),
         prefix=prefix,
         leaves=None,
         known=_cosigned(agreement, state),
@@ -64,7 +64,7 @@ def _cosigned(agreement: Agreement, state: SiloState) -> str | None:
             checkpoint = Receipt.parse(state.read_receipt(name)[1]).checkpoint
             checkpoint.verify(log_key)
             if len(quorum.count(checkpoint, log_key).owners) > agreement.log.faulty:
-                return _text(with_lines_by(checkpoint, keys))
+                return _text(checkpoint.with_lines_by(keys))
     return None
 
 

@@ -40,7 +40,7 @@ from protocol.session import (
 from silo_client.announcement import End, MissingOutcomeError, Outcome, Standing, Verified, verify
 from silo_client.enrolment import Dialog, Enrolled, Party
 from silo_client.state import SealedUpdate, SiloState
-from silo_client.witness import LogBrokenError, Witness, bare
+from silo_client.witness import LogBrokenError, Witness
 
 _REASON_CHARACTERS = 255
 _UNHEEDED = "it was not acted upon: the appliance, or somebody before it, sends what nothing vouches for"
@@ -366,7 +366,7 @@ class SiloMachine:
             self._keep(outcome.receipt, outcome.entry.KIND, outcome.data)
         self._witness.passed(verified.checkpoint)
         self.state.settle(
-            head=bare(verified.head, self._witness.log_key),
+            head=verified.head.with_lines_by([self._witness.log_key]),
             used=None if outcome is None else outcome.used,
             control_epoch=entry.control_epoch if isinstance(entry, RoundOpened) else self.state.control_epoch,
         )

@@ -28,7 +28,7 @@ from protocol.recovery import (
 from protocol.signed import open_message, sign_message, unverified_body
 from silo_client.following import Following
 from silo_client.state import SiloState
-from silo_client.witness import Witness, bare
+from silo_client.witness import Witness
 
 
 class RecoveryDialog:
@@ -180,7 +180,7 @@ class RecoveryDialog:
         )
         signed = sign_grant(self._identity, recovered.grant(self._agreement, self._silo, self._models))
         self._state.keep_grant(f"{checkpoint.size:08d}-{offer.boot_id.hex()[:16]}", signed)
-        self._state.advance(bare(checkpoint, self._witness.log_key))
+        self._state.advance(checkpoint.with_lines_by([self._witness.log_key]))
         return signed
 
     def stands(self, message: bytes) -> RecoveryStanding:

@@ -15,7 +15,6 @@ Numbered checks, repeated below:
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 
 from audit.agreed import cosigner_of
@@ -107,7 +106,7 @@ class Witness:
             )
             name = f"{receipt.index:08d}-{parse_entry(change.logged.entry).KIND}"
             self._state.keep_receipt(name, entry=change.logged.entry, receipt=receipt.encode())
-        self._state.adopt(followed.keys, bare(followed.checkpoint, followed.keys.current))
+        self._state.adopt(followed.keys, followed.checkpoint.with_lines_by([followed.keys.current]))
 
     def refuse_keys(self, error: KeyChangeError, answer: bytes, note: Checkpoint) -> LogBrokenError:
         """The log is under another key, and what is said about its history of keys does not show why."""
@@ -163,7 +162,7 @@ class Witness:
 
     def passed(self, checkpoint: Checkpoint) -> None:
         """Remember a followed checkpoint, so that messages that crossed it on the way are not taken for a fork."""
-        self._passed[checkpoint.size] = bare(checkpoint, self.log_keys.at(checkpoint.size))
+        self._passed[checkpoint.size] = checkpoint.with_lines_by([self.log_keys.at(checkpoint.size)])
 
     def cosign(self, request: CosignRequest, *, now: int) -> Cosigned:
         """Verify, persist the new head, and only then sign.
@@ -182,7 +181,7 @@ class Witness:
             raise self._rolled_back(checkpoint, head)
         self.follow(checkpoint, request.consistency)
         time = max(now, self._state.cosigned_at, 1)
-        self._state.advance(bare(checkpoint, self.log_key), cosigned_at=time)
+        self._state.advance(checkpoint.with_lines_by([self.log_key]), cosigned_at=time)
         self.passed(checkpoint)
         # A crash here has cosigned nothing, and the head is never smaller than what was cosigned.
         line = checkpoint.cosign(self._cosigner.name, self._identity, time=time)
@@ -267,10 +266,3 @@ class Witness:
         kept = f"kept in {evidence}; {remark}" if remark else f"kept in {evidence}"
         refusal = Refusal(code=code, expected=expected, found=found, remedy=f"{remedy} ({kept})")
         return LogBrokenError(refusal, evidence, theirs.size)
-
-
-def bare(checkpoint: Checkpoint, log_key: VerifierKey) -> Checkpoint:
-    """The checkpoint with the log's signature alone: what a fork is shown by, whoever else has signed it."""
-    signer = (log_key.name, log_key.key_id)
-    lines = tuple(signature for signature in checkpoint.note.signatures if signature.signer == signer)
-    return replace(checkpoint, note=replace(checkpoint.note, signatures=lines))

@@ -91,6 +91,6 @@ def _line_of(body: bytes, key: VerifierKey) -> NoteSignature:
     if not text.endswith("\n") or text.count("\n") > MAXIMUM_SIGNATURES:
         raise MalformedError(f"witness: expected 1 to {MAXIMUM_SIGNATURES} signature lines, each ending in a newline")
     for signature in [NoteSignature.parse(line + "\n") for line in text[:-1].split("\n")]:
-        if signature.signer == (key.name, key.key_id):
+        if signature.signer == key.signer:
             return signature
     raise MalformedError(f"witness: expected a cosignature by {key}, found none")

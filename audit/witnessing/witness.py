@@ -18,10 +18,9 @@ the server of `strongroom witness serve`; the silos' own witness is `silo_client
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 
 from audit.merkle import ProofError, verify_consistency
-from audit.note import Checkpoint, VerifierKey
+from audit.note import Checkpoint
 from audit.witnessing.answer import NOT_A_REQUEST, NOT_CONSISTENT, NOT_THE_LOGS, UNKNOWN_LOG, Answer
 from audit.witnessing.request import AddCheckpoint
 from audit.witnessing.state import KnownLog, WitnessState
@@ -70,8 +69,9 @@ class Witness:
         # 4
         if request.old_size > checkpoint.size:
             return Answer.refused(NOT_A_REQUEST, f"expected old of at most {checkpoint.size}")
+        # The log's own lines alone: what is kept, and what a fork is shown by.
         with self._deciding:
-            return self._decide(request.old_size, request.proof, _signed_only(checkpoint, signed_by))
+            return self._decide(request.old_size, request.proof, checkpoint.with_lines_by(signed_by))
 
     def _decide(self, old_size: int, proof: tuple[bytes, ...], checkpoint: Checkpoint) -> Answer:
         known = self._state.log(checkpoint.origin)
@@ -100,10 +100,3 @@ class Witness:
         folder = self._state.keep_evidence(known, checkpoint, what)
         if folder is not None:
             self._event(f"not-cosigned log={printable(known.origin)} found={found}; both notes are kept in {folder}")
-
-
-def _signed_only(checkpoint: Checkpoint, keys: tuple[VerifierKey, ...]) -> Checkpoint:
-    """The checkpoint with the log's own lines alone: what is kept, and what a fork is shown by."""
-    signers = {(key.name, key.key_id) for key in keys}
-    lines = tuple(signature for signature in checkpoint.note.signatures if signature.signer in signers)
-    return replace(checkpoint, note=replace(checkpoint.note, signatures=lines))
