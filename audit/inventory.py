@@ -67,6 +67,11 @@ class Inventory:
             unknown=tuple(sorted(unknown)),
         )
 
+    def widest_bundle(self, index: int) -> Tile | None:
+        """The widest stored entry bundle at a place, of whatever size it is."""
+        widths = [tile.width for tile in self.tiles if tile.level is None and tile.index == index]
+        return Tile(level=None, index=index, width=max(widths)) if widths else None
+
 
 def _tile(name: str) -> Tile | None:
     try:

@@ -6,7 +6,6 @@ command; trusts what the newer agreement names by digest.
 """
 
 from collections.abc import Iterable
-from hashlib import sha256
 
 from audit.doubts import OtherDay
 from audit.entries import LogGenesis, parse_entry
@@ -15,10 +14,9 @@ from audit.log_files import LogFiles
 from audit.note import Checkpoint
 from audit.receipt_files import HandedIn, NotUnderstood
 from audit.report import AuditReport
-from audit.resources import CHECKPOINT, object_name, tile_name
-from audit.store import MAXIMUM_READ_BYTES, StoreError
+from audit.resources import CHECKPOINT, LogDamagedError, read_bundle, read_object
+from audit.store import StoreError
 from audit.succession import SuccessionProof
-from audit.tiles import Tile, parse_bundle
 from audit.verify import Progress, verify
 from protocol.agreement import Agreement
 from protocol.errors import MalformedError
@@ -60,24 +58,20 @@ def predecessor_of(newer: LogFiles, agreement: Agreement) -> tuple[Agreement, Ch
             raise SuccessionError("expected a first entry that names the predecessor's log, found another")
         proof = SuccessionProof.parse(_object(newer, genesis.predecessor.proof))
         return old, Checkpoint.parse(proof.note.encode())
-    except MalformedError as error:
+    except (MalformedError, LogDamagedError) as error:
         raise SuccessionError(f"what the log holds of its predecessor can't be read: {error}") from error
 
 
 def _first_entry(files: LogFiles) -> bytes:
     """Leaf 0, unverified: the audit of this log has judged it."""
-    widths = [tile.width for tile in Inventory.take(files.listed()).tiles if tile.level is None and tile.index == 0]
-    if not widths:
+    bundle = Inventory.take(files.listed()).widest_bundle(0)
+    if bundle is None:
         raise SuccessionError(f"{CHECKPOINT}: expected a log with entries, found none")
-    bundle = Tile(level=None, index=0, width=max(widths))
-    return parse_bundle(files.read(tile_name(bundle), limit_bytes=MAXIMUM_READ_BYTES), width=bundle.width)[0]
+    return read_bundle(files, bundle)[0]
 
 
 def _object(files: LogFiles, digest: bytes) -> bytes:
     try:
-        data = files.read(object_name(digest), limit_bytes=MAXIMUM_READ_BYTES)
-    except StoreError as error:
+        return read_object(files, digest)
+    except (LogDamagedError, StoreError) as error:
         raise SuccessionError(f"what the log holds of its predecessor is missing: {error}") from error
-    if sha256(data).digest() != digest:
-        raise SuccessionError(f"{object_name(digest)}: expected what its name says, found something else")
-    return data

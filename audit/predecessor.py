@@ -4,25 +4,23 @@ Called by the appliance's enclave at its genesis, and by `strongroom agreement p
 agreement, which names the old one by digest.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from audit.agreed import quorum_of
-from audit.entries import LogGenesis, LogRecovered, LogSuperseded, Predecessor, RoundPublished, parse_entry
+from audit.entries import Entry, KeyRotated, LogGenesis, LogRecovered, LogSuperseded, Predecessor, RoundPublished
 from audit.inventory import Inventory
-from audit.key_claims import claims_in
+from audit.key_claims import Claims
 from audit.log_files import LogFiles
 from audit.log_keys import LogKeys
-from audit.merkle import Tree, inclusion_proof, leaf_hash
-from audit.note import MAXIMUM_NOTE_BYTES, Checkpoint
+from audit.merkle import inclusion_proof
+from audit.note import Checkpoint
 from audit.quorum import QuorumError
 from audit.report import AuditVerdict
-from audit.resources import checkpoint_name, object_name, tile_name
-from audit.store import MAXIMUM_READ_BYTES, StoreError
+from audit.resources import LogDamagedError, read_checkpoint_at, read_object
 from audit.succession import SuccessionProof
-from audit.tiles import entry_bundles, parse_bundle
-from audit.verify import verify
+from audit.tiled_nodes import TiledNodes
+from audit.verify import Told, verify
 from protocol.agreement import Agreement
 from protocol.errors import SignatureError
 from protocol.fields import format_digest
@@ -49,38 +47,42 @@ class Standing:
 def read_end(files: LogFiles, new: Agreement) -> Ended:
     """Verify the predecessor's log and take its end.
 
-    Raises `SuccessionError` if it is not PASS, or has not ended for this successor with a quorum; `StoreError` if it
-    can't be read.
+    What is read after the audit (the end, its proof, a checkpoint) is for `audit.succession.check_begun` to verify.
+    Raises `SuccessionError` if the log is not PASS, or has not ended for this successor with a quorum; `StoreError`.
     """
     if new.predecessor is None:
         raise SuccessionError("expected an agreement with a [predecessor], found none in it")
     old_text = _object(files, new.predecessor.agreement)
     old = Agreement.parse(old_text, "the predecessor's agreement")
-    entries = _verified_entries(files, old)
-    tree, end = Tree(), None
-    for index, data in enumerate(entries):
-        entry = parse_entry(data)
-        tree.append(leaf_hash(data))
-        if isinstance(entry, LogSuperseded):
-            end = (index, data, entry)
-    if end is None:
+    genesis: list[LogGenesis] = []
+    changes: list[tuple[int, KeyRotated | LogRecovered]] = []
+    ends: list[tuple[int, LogSuperseded]] = []
+
+    def take(index: int, entry: Entry) -> None:
+        if isinstance(entry, LogGenesis):
+            genesis.append(entry)
+        elif isinstance(entry, KeyRotated | LogRecovered):
+            changes.append((index, entry))
+        elif isinstance(entry, LogSuperseded):
+            ends.append((index, entry))
+
+    size = _require_pass(files, old, take)
+    if not ends:
         raise SuccessionError(
             "the predecessor's log has not ended: expected a log.superseded entry, found none; start its appliance "
             "with --successor and --approvals, and let its silos cosign"
         )
-    index, data, superseded = end
+    [(index, superseded)] = ends
     if superseded.successor != new.digest:
         raise SuccessionError(
             f"the predecessor's log has ended for {format_digest(superseded.successor)}, "
             f"this agreement is {format_digest(new.digest)}"
         )
-    genesis = parse_entry(entries[0])
-    if not isinstance(genesis, LogGenesis):
-        raise SuccessionError(f"the predecessor's log begins with {genesis.KIND}, not with log.genesis")
     # The audit has seen each of these changes shown.
-    keys = claims_in(entries).keys(old.log.origin, genesis.keys.log_key)
+    keys = Claims(changes=tuple(changes), size=size).keys(old.log.origin, genesis[0].keys.log_key)
     checkpoint = _cosigned(files, old, keys, index)
-    logged = LoggedEntry(index=index, entry=data, hashes=inclusion_proof(tree, index, checkpoint.size))
+    tree = TiledNodes(files, checkpoint.size)
+    logged = LoggedEntry(index=index, entry=tree.entry(index), hashes=inclusion_proof(tree, index, checkpoint.size))
     proof = SuccessionProof(note=checkpoint.note.encode().decode(), superseded=logged).encode()
     return Ended(
         entry=Predecessor(
@@ -92,47 +94,36 @@ def read_end(files: LogFiles, new: Agreement) -> Ended:
             rounds=superseded.rounds,
             model=superseded.model,
             privacy_spent=0.0,
-            proof=_digest(proof),
+            proof=sha256(proof).digest(),
         ),
         objects=(old_text, proof, _object(files, superseded.approvals)),
     )
 
 
 def read_standing(files: LogFiles, agreement: Agreement) -> Standing:
-    """Verify a log, and say what a successor would go on from; raises as `read_end` does."""
-    rounds, model = 0, agreement.model.initial
-    for data in _verified_entries(files, agreement):
-        entry = parse_entry(data)
+    """Verify a log, and say what a successor would go on from; raises `SuccessionError`, `StoreError`."""
+    standing = Standing(rounds=0, model=agreement.model.initial)
+
+    def take(_: int, entry: Entry) -> None:
+        nonlocal standing
         if isinstance(entry, RoundPublished):
-            rounds, model = entry.round, entry.model_out
+            standing = Standing(rounds=entry.round, model=entry.model_out)
         elif isinstance(entry, LogRecovered):
-            model = entry.model
-    if not rounds:
+            standing = replace(standing, model=entry.model)
+
+    _require_pass(files, agreement, take)
+    if not standing.rounds:
         raise SuccessionError("no round was published yet: expected one to go on from; begin a new federation instead")
-    return Standing(rounds=rounds, model=model)
+    return standing
 
 
-def _verified_entries(files: LogFiles, agreement: Agreement) -> list[bytes]:
-    """All entries of a log that passes the audit, checked once more against the root that passed."""
-    report = verify(files, agreement)
-    if report.verdict is not AuditVerdict.PASS or report.newest is None:
+def _require_pass(files: LogFiles, agreement: Agreement, told: Told) -> int:
+    """Audit a log; `told` takes its entries. Returns how many; raises `SuccessionError` unless it passes."""
+    report = verify(files, agreement, told=told)
+    if report.verdict is not AuditVerdict.PASS:
         why = report.divergence or next(iter(report.missing), "it has no checkpoint")
         raise SuccessionError(f"the log of {agreement.log.origin} does not verify: {report.verdict}: {why}")
-    entries = list(_entries(files, report.newest.size))
-    tree = Tree()
-    for data in entries:
-        tree.append(leaf_hash(data))
-    if tree.head().root != report.newest.root:
-        raise SuccessionError("the predecessor's log changed while it was read: give a copy of its store")
-    return entries
-
-
-def _entries(files: LogFiles, size: int) -> Iterator[bytes]:
-    stored = Inventory.take(files.listed()).tiles
-    for bundle in entry_bundles(size):
-        source = bundle if bundle in stored else bundle.full
-        data = files.read(tile_name(source), limit_bytes=MAXIMUM_READ_BYTES)
-        yield from parse_bundle(data, width=source.width)[: bundle.width]
+    return report.counts.entries
 
 
 def _cosigned(files: LogFiles, old: Agreement, keys: LogKeys, index: int) -> Checkpoint:
@@ -141,7 +132,7 @@ def _cosigned(files: LogFiles, old: Agreement, keys: LogKeys, index: int) -> Che
     for size in Inventory.take(files.listed()).notes:
         if size <= index:
             continue
-        checkpoint = Checkpoint.parse(files.read(checkpoint_name(size), limit_bytes=MAXIMUM_NOTE_BYTES))
+        checkpoint = read_checkpoint_at(files, size)
         try:
             quorum.verify(checkpoint, keys.at(checkpoint.size))
         except (QuorumError, SignatureError):
@@ -154,11 +145,7 @@ def _cosigned(files: LogFiles, old: Agreement, keys: LogKeys, index: int) -> Che
 
 
 def _object(files: LogFiles, digest: bytes) -> bytes:
-    data = files.read(object_name(digest), limit_bytes=MAXIMUM_READ_BYTES)
-    if _digest(data) != digest:
-        raise StoreError(f"{object_name(digest)}: expected SHA-256 {digest.hex()}, found {_digest(data).hex()}")
-    return data
-
-
-def _digest(data: bytes) -> bytes:
-    return sha256(data).digest()
+    try:
+        return read_object(files, digest)
+    except LogDamagedError as error:
+        raise SuccessionError(f"the predecessor's log: {error}") from error

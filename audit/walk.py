@@ -51,6 +51,7 @@ class TreeWalk:
         self.edge = RightEdge()
         self.complete = False
         self._files = files
+        self._inventory = inventory
         self._stored = inventory.tiles
         self._size = size
         self._findings = findings
@@ -104,7 +105,7 @@ class TreeWalk:
         """Leaf 0, before anything is known of the log, and the bundle that holds it; None if none is to be read."""
         bundle = self._bundle_of(0)
         if bundle not in self._stored:
-            bundle = self._widest(0) or bundle
+            bundle = self._inventory.widest_bundle(0) or bundle
         found = self._read_bundle(bundle)
         return None if not found else (tile_name(bundle), found[0])
 
@@ -211,13 +212,8 @@ class TreeWalk:
         bundle = Tile(level=None, index=start, width=min(TILE_WIDTH, self._size - start * TILE_WIDTH))
         return bundle if bundle in self._stored else bundle.full
 
-    def _widest(self, index: int) -> Tile | None:
-        """The widest stored bundle at a place, of whatever size it is."""
-        widths = [tile.width for tile in self._stored if tile.level is None and tile.index == index]
-        return Tile(level=None, index=index, width=max(widths)) if widths else None
-
     def _read_widest(self, index: int) -> list[bytes] | None:
-        bundle = self._widest(index)
+        bundle = self._inventory.widest_bundle(index)
         return None if bundle is None else self._read_bundle(bundle)
 
     def _read_bundle(self, bundle: Tile) -> list[bytes] | None:
